@@ -1,0 +1,44 @@
+"""Money as integer nanodollars (1 USD = 10**9). It must not meet a float on the way to a sum."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from typing import TypeAlias
+
+Nano: TypeAlias = int  # an amount in nanodollars
+
+NANO_PER_DOLLAR = 10**9
+MAX_NANO = 10**18  # a thousand million dollars: above this a number is a mistake
+
+
+def nano_from_dollars(value: str | int | float | Decimal) -> Nano:
+    """Nanodollars of an amount in dollars as written by a person (12.5, "0.01", 1e-3), rounded half to even.
+
+    Raises:
+        ValueError: not a finite number, negative, or beyond `MAX_NANO`.
+    """
+    if isinstance(value, bool):
+        raise ValueError("an amount of money is a number")
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError("an amount of money is a number") from None
+    if not amount.is_finite() or amount < 0:
+        raise ValueError("an amount of money is finite and not negative")
+    if amount * NANO_PER_DOLLAR > MAX_NANO:
+        raise ValueError("an amount of money of this size is refused")
+    return int((amount * NANO_PER_DOLLAR).to_integral_value(rounding=ROUND_HALF_EVEN))
+
+
+def dollars_text(nano: Nano) -> str:
+    """The amount as a decimal string without exponent or trailing zeros: 1500 -> "0.0000015"."""
+    if not nano:
+        return "0"
+    whole, rest = divmod(abs(nano), NANO_PER_DOLLAR)
+    sign = "-" if nano < 0 else ""
+    return f"{sign}{whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+def dollars_number(nano: Nano) -> float:
+    """The amount as a JSON number, for the management API's edge only."""
+    return float(dollars_text(nano))

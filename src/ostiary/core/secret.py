@@ -1,0 +1,42 @@
+"""A value that cannot be printed by accident. It must not offer any implicit conversion to text."""
+
+from __future__ import annotations
+
+import hmac
+from typing import NoReturn
+
+
+class Secret:
+    """A credential or key. Only `reveal()` gives it back; its callers are allow-listed by a test.
+
+    Neither `str`, `repr`, `format`, pickling nor JSON encoding shows the value.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself. For signing and sealing only."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return "Secret(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret cannot be serialised")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, len(self._value)))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)

@@ -1,0 +1,140 @@
+"""The policy snapshot: everything the data plane needs to decide, immutable, swapped by one reference.
+
+It must not hold anything that changes while it is in force: health, counters and connections live elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+import msgspec
+
+from ostiary.core.price import Price, PriceState
+from ostiary.core.secret import Secret
+
+
+class AuthStyle(StrEnum):
+    """How a credential travels to the provider."""
+
+    BEARER = "bearer"  # Authorization: Bearer …
+    HEADER = "header"  # a header of the provider's own (Deployment.auth_header)
+    NONE = "none"
+
+
+class UrlStyle(StrEnum):
+    """How the path of a call is formed below the base URL."""
+
+    OPENAI = "openai"  # {base}{endpoint path}
+    AZURE = "azure"  # {base}/openai/deployments/{model}{endpoint path}?api-version=…
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds. `first_byte` runs from the request's last byte, `idle` between bytes, `total` over one attempt."""
+
+    connect: float = 5.0
+    first_byte: float = 600.0
+    idle: float = 300.0
+    total: float = 3600.0
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """One configured way to reach one model: where, with which credential, at what price.
+
+    `upstream_model` may contain one `*`, filled with what the wildcard of `model_name` matched.
+    `defaults` are top-level request fields (name, JSON bytes) used where the request has none.
+    `limits`: requests and tokens per minute and calls at once, None for no limit.
+    """
+
+    id: str
+    model_name: str
+    provider: str
+    upstream_model: str
+    scheme: str  # "https", "http", or "demo": answered in-process
+    host: str
+    port: int
+    base_path: str  # "/v1", without trailing slash
+    url_style: UrlStyle = UrlStyle.OPENAI
+    api_version: str = ""
+    auth: AuthStyle = AuthStyle.BEARER
+    auth_header: str = "authorization"
+    credential: Secret | None = None
+    headers: tuple[tuple[str, str], ...] = ()  # fixed headers of the provider or of `extra_headers`
+    forward_headers: tuple[str, ...] = ()  # the client's headers that may travel on, lower-case
+    defaults: tuple[tuple[str, bytes], ...] = ()
+    usage_in_stream: bool = True  # accepts stream_options.include_usage
+    paths: tuple[tuple[str, str], ...] = ()  # endpoint name -> path, where the provider's differs
+    proxy: str | None = None  # forward proxy URL, named by the configuration
+    verify: bool = True  # verify the TLS certificate
+    ca_file: str | None = None
+    weight: int = 1
+    order: int = 0  # lower tiers first
+    rpm: int | None = None
+    tpm: int | None = None
+    max_parallel: int | None = None
+    max_retries: int | None = None
+    timeouts: Timeouts = Timeouts()
+    stream_timeout: float | None = None
+    price: Price | None = None
+    price_state: PriceState = PriceState.UNKNOWN
+    mode: str = "chat"
+    max_output_tokens: int | None = None
+    max_input_tokens: int | None = None
+    access_groups: tuple[str, ...] = ()
+    info: tuple[tuple[str, bytes], ...] = ()  # the rest of model_info, for /model/info
+    source: str = "config"  # "config" or "db"
+
+
+class RoutingSettings(msgspec.Struct, frozen=True):
+    """Retries, fallbacks and cooldown. Group names map to ordered tuples of group names or deployment ids."""
+
+    num_retries: int = 2
+    retry_base_seconds: float = 0.25
+    retry_cap_seconds: float = 8.0
+    fallbacks: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    context_window_fallbacks: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    content_policy_fallbacks: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    default_fallbacks: tuple[str, ...] = ()
+    max_fallbacks: int = 5
+    max_attempts: int = 8
+    exchange_seconds: float = 3600.0  # deadline for the whole exchange
+    allowed_fails: int = 3
+    cooldown_seconds: float = 5.0
+    cooldowns: bool = True
+    # retries by Fault.kind, over num_retries where named
+    retry_policy: Mapping[str, int] = MappingProxyType({})
+
+
+class LimitSettings(msgspec.Struct, frozen=True):
+    """Caps on what a request may be. Bytes, counts and seconds."""
+
+    max_body: int = 32 * 1024 * 1024
+    max_answer: int = 64 * 1024 * 1024  # a non-streamed JSON answer held in memory
+    max_depth: int = 64
+    ping_seconds: float = 15.0  # silence after which a stream gets an SSE comment
+    default_output_estimate: int = 1024  # output tokens reserved where the request names no cap
+
+
+class PolicySnapshot(msgspec.Struct, frozen=True):
+    """All policy of one revision.
+
+    `groups` maps a public name to its deployments; `patterns` are the wildcard names in order of precedence (longest
+    literal part first); `aliases` map further public names to a group; `hidden` names are not listed.
+    """
+
+    revision: int
+    groups: Mapping[str, tuple[Deployment, ...]]
+    patterns: tuple[tuple[str, tuple[Deployment, ...]], ...] = ()
+    aliases: Mapping[str, str] = MappingProxyType({})
+    hidden: frozenset[str] = frozenset()
+    access_groups: Mapping[str, frozenset[str]] = MappingProxyType({})
+    deployments: Mapping[str, Deployment] = MappingProxyType({})
+    routing: RoutingSettings = RoutingSettings()
+    limits: LimitSettings = LimitSettings()
+    admin_digest: bytes = b""
+    key_header: str = ""  # a further header that may carry the virtual key, lower-case
+    settings: Mapping[str, object] = MappingProxyType({})
+
+
+EMPTY = PolicySnapshot(revision=0, groups=MappingProxyType({}))
