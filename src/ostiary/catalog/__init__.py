@@ -1,0 +1,1 @@
+"""Data, not code: providers, models and prices, and their loaders."""

@@ -1,0 +1,35 @@
+"""A provider as a row of data: who serves, where, and how a credential travels. It must not hold code per provider."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.core.snapshot import AuthStyle, UrlStyle
+
+
+class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One stanza of `providers.toml`.
+
+    `base_url` may contain `{name}` placeholders, filled from the deployment's parameters of that name (for example
+    `{account_id}`); empty when the operator must give `api_base`. `key_env` lists environment variables that hold the
+    credential where the configuration names none, first found wins.
+    """
+
+    name: str
+    title: str
+    base_url: str = ""
+    base_env: tuple[str, ...] = ()
+    key_env: tuple[str, ...] = ()
+    auth: AuthStyle = AuthStyle.BEARER
+    auth_header: str = "authorization"
+    url_style: UrlStyle = UrlStyle.OPENAI
+    key_required: bool = True
+    aliases: tuple[str, ...] = ()  # other prefixes that mean this provider, as in `hosted_vllm/`
+    headers: dict[str, str] = {}
+    forward_headers: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ("chat.completions",)  # Endpoint names it serves
+    paths: dict[str, str] = {}  # Endpoint name -> path below base_url, where it differs
+    usage_in_stream: bool = True
+    api_version: str = ""
+    price_names: tuple[str, ...] = ()  # names of this provider in the price table
+    docs: str = ""
