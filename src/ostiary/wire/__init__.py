@@ -1,0 +1,1 @@
+"""What the formats say: pure codecs and framers. Bytes and values in, values and bytes out; no socket, clock or log."""
