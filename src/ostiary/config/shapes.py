@@ -1,0 +1,180 @@
+"""The typed configuration, as the rest of the house receives it. It must not show a secret in any `repr`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from ostiary.config.problem import Finding, Place, Problem, Severity
+from ostiary.core.secret import Secret
+from ostiary.core.snapshot import LimitSettings, RoutingSettings
+
+NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+class Environment:
+    """The process environment and the configuration's `environment_variables`, without a way to print them.
+
+    Args:
+        process: the variables of the process; they win over `declared`.
+        declared: the configuration's own.
+    """
+
+    __slots__ = ("_declared", "_process")
+
+    def __init__(self, process: Mapping[str, str], declared: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._process = dict(process)
+        self._declared = dict(declared)
+
+    def get(self, name: str) -> str | None:
+        """The variable's text; None when it is absent or empty."""
+        return self._process.get(name) or self._declared.get(name) or None
+
+    def __repr__(self) -> str:
+        return f"Environment({len(self._process)} variables, {len(self._declared)} declared)"
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """One row of `model_list`. Credentials in `params` are `Secret`; other values are plain JSON values.
+
+    `places` maps a dotted name ("litellm_params.api_base") to its line. `missing` names the environment variables
+    that the row refers to and that are not set.
+    """
+
+    model_name: str
+    params: Mapping[str, object] = NOTHING
+    info: Mapping[str, object] = NOTHING
+    place: Place = Place()
+    places: Mapping[str, Place] = MappingProxyType({})
+    missing: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ModelEntry({self.model_name!r}, {self.place})"
+
+
+class CredentialEntry(msgspec.Struct, frozen=True):
+    """One row of `credential_list`; its values stand in for the same names of `litellm_params`."""
+
+    name: str
+    values: Mapping[str, object] = NOTHING
+    place: Place = Place()
+
+    def __repr__(self) -> str:
+        return f"CredentialEntry({self.name!r}, {self.place})"
+
+
+class Alias(msgspec.Struct, frozen=True):
+    """A further public name of a model group."""
+
+    group: str
+    hidden: bool = False
+    place: Place = Place()
+
+
+class GeneralSettings(msgspec.Struct, frozen=True):
+    """Who administers, where the state lives, and which header may carry a key.
+
+    `admin_key` is the master key of the configuration or the environment, None where neither names one.
+    `data_dir` is empty where nothing names one.
+    """
+
+    admin_key: Secret | None = None
+    database_url: Secret | None = None
+    redis_url: Secret | None = None
+    key_header: str = ""
+    data_dir: str = ""
+    region: str = "local"
+    port: int = 4000
+
+
+class EdgeSettings(msgspec.Struct, frozen=True):
+    """Deadlines in seconds and caps of the HTTP edge. `allowed_hosts` empty: any single well-formed Host."""
+
+    header_seconds: float = 10.0
+    body_seconds: float = 60.0
+    keep_alive_seconds: float = 75.0
+    max_header_bytes: int = 32768
+    max_headers: int = 100
+    max_connections: int = 4096
+    max_connections_per_ip: int = 2048
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True):
+    """Deadlines in seconds, pool sizes and the forward proxy of calls to providers."""
+
+    connect_seconds: float = 5.0
+    first_byte_seconds: float = 600.0
+    idle_seconds: float = 300.0
+    total_seconds: float = 3600.0
+    proxy: str | None = None
+    use_environment_proxy: bool = False
+    pool_per_origin: int = 1024
+    idle_connection_seconds: float = 30.0
+    ca_file: str | None = None
+
+
+class MetricsSettings(msgspec.Struct, frozen=True):
+    """Whether `/metrics` answers, and the bearer token it asks for besides the admin key."""
+
+    enabled: bool = False
+    token: Secret | None = None
+
+
+class LedgerSettings(msgspec.Struct, frozen=True):
+    """Size of one journal segment and the pause between batches to the store."""
+
+    segment_mb: int = 4
+    flush_seconds: float = 1.0
+
+
+class OstiarySettings(msgspec.Struct, frozen=True):
+    """The `ostiary:` block, as far as it is not part of `Loaded.routing` and `Loaded.limits`."""
+
+    edge: EdgeSettings = EdgeSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    drain_seconds: float = 600.0
+    demo: bool = False
+
+
+class ModelDefaults(msgspec.Struct, frozen=True):
+    """What deployments inherit. `params` never holds a credential or an address."""
+
+    params: Mapping[str, object] = NOTHING
+    timeout: float | None = None
+    stream_timeout: float | None = None
+    max_parallel: int | None = None
+    verify: bool = True
+    ca_file: str | None = None
+    ignore_invalid: bool = True
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration read to the end, with everything there is to say about it.
+
+    `routing` holds fallbacks as written; `compile_snapshot` checks them against the groups. `places` locates the
+    settings that a later check may complain about, by dotted name. `files` are all files read, the main one first.
+    """
+
+    files: tuple[str, ...] = ()
+    models: tuple[ModelEntry, ...] = ()
+    credentials: Mapping[str, CredentialEntry] = MappingProxyType({})
+    aliases: Mapping[str, Alias] = MappingProxyType({})
+    defaults: ModelDefaults = ModelDefaults()
+    routing: RoutingSettings = RoutingSettings()
+    limits: LimitSettings = LimitSettings()
+    general: GeneralSettings = GeneralSettings()
+    ostiary: OstiarySettings = OstiarySettings()
+    environment: Environment = msgspec.field(default_factory=lambda: Environment({}))
+    places: Mapping[str, Place] = MappingProxyType({})
+    findings: tuple[Finding, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stops this configuration from being put in force."""
+        return not any(problem.severity is Severity.ERROR for problem in self.problems)
