@@ -1,0 +1,1 @@
+"""Sans-io framers: bytes in any pieces in, whole frames out."""

@@ -1,0 +1,1 @@
+"""OpenAI-shaped operations that are relayed, metered and limited without translation (`Operation.RAW`)."""
