@@ -126,7 +126,18 @@ class Ask:
     instructions to the gateway, never sent on.
     """
 
-    __slots__ = ("_outline", "body", "max_output", "members", "model", "own", "stream", "user", "wants_usage")
+    __slots__ = (
+        "_outline",
+        "body",
+        "content_type",
+        "max_output",
+        "members",
+        "model",
+        "own",
+        "stream",
+        "user",
+        "wants_usage",
+    )
 
     def __init__(self, body: bytes, members: dict[str, msgspec.Raw], model: str, found: Outline | None) -> None:
         self.body = body
@@ -134,6 +145,7 @@ class Ask:
         self.model = model
         self._outline = found
         self.own: dict[str, msgspec.Raw] = {}
+        self.content_type = b"application/json"
         self.stream = "stream" in members and _flag(members, "stream")
         self.user = _text(members, "user") if "user" in members else ""
         self.max_output = _output_cap(members)
@@ -200,13 +212,14 @@ class Ask:
         return self.body[member.start : member.value_start] + value
 
 
-def read(body: bytes, *, max_depth: int, model: str = "") -> Ask:
+def read(body: bytes, *, max_depth: int, model: str = "", default_model: str = "") -> Ask:
     """Read what governs a JSON request.
 
     Args:
         body: the request body.
         max_depth: the deepest nesting accepted.
         model: the model the path named; a different one in the body is refused.
+        default_model: the model meant where nothing names one.
 
     Raises:
         Fault: MALFORMED for what is no JSON object or ambiguous, INVALID_REQUEST for governed fields of a wrong type
@@ -220,12 +233,13 @@ def read(body: bytes, *, max_depth: int, model: str = "") -> Ask:
     named = _text(members, "model") if "model" in members else ""
     if model and named not in ("", model):
         raise Fault(Kind.INVALID_REQUEST, "the body names another model than the path", param="model")
-    if not (model or named):
+    model = model or named or default_model
+    if not model:
         raise Fault(Kind.INVALID_REQUEST, "the request names no model", param="model")
     own = not _SPECIAL.isdisjoint(members)
     if own:
         _refuse(members)
-    ask = Ask(body, members, model or named, found)
+    ask = Ask(body, members, model, found)
     if own:
         ask.own = {name: value for name, value in members.items() if name in OWN}
     return ask

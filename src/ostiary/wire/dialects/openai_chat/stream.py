@@ -4,8 +4,8 @@ It must not hold back what it has no reason to hold, and must not let a broken s
 
 The tap's states. A stream begins unjudged: its first event is always decoded, so that an error or rubbish in place of
 an answer is seen before anything is sent. After that, data that ends on an event boundary and has none of the marks
-(`"usage":{`, `"error"`, `[DONE]`, a finish reason) is passed on as it came. Data with a mark, or cut inside an event, is
-framed and its events are decoded one by one. `[DONE]`, or the transport's end after a finish reason, is a whole
+(`"usage":{`, `"error"`, `[DONE]`, a finish reason) is passed on as it came. Data with a mark, or cut inside an event,
+is framed and its events are decoded one by one. `[DONE]`, or the transport's end after a finish reason, is a whole
 stream; anything else is a truncated one.
 """
 

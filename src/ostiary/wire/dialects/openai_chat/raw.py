@@ -1,0 +1,154 @@
+"""The relayed operations (`Operation.RAW`): their shapes, the model a form names, and how their use is metered.
+
+It must not interpret a body beyond that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ostiary.core.fault import Fault, Kind
+from ostiary.core.operation import BodyKind, Endpoint, Meter, Operation
+from ostiary.core.usage import Usage
+from ostiary.wire.dialects.openai_chat.reply import read_usage
+from ostiary.wire.dialects.openai_chat.request import OWN, REFUSED, Ask, Edit, apply
+from ostiary.wire.framing.multipart import Part, boundary_of, parts_of
+
+_RAW = Operation.RAW
+_FORM = BodyKind.MULTIPART
+_NO_BODY = BodyKind.NONE
+_FILE = (Meter.REQUESTS, "file")
+_BATCH = (Meter.REQUESTS, "batch")
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("moderations", _RAW, "POST", "/moderations", BodyKind.JSON, Meter.REQUESTS, "moderation"),
+    Endpoint("images.generations", _RAW, "POST", "/images/generations", BodyKind.JSON, Meter.IMAGES, "image_generation",
+             streams=True),
+    Endpoint("images.edits", _RAW, "POST", "/images/edits", _FORM, Meter.IMAGES, "image_generation", streams=True),
+    Endpoint("images.variations", _RAW, "POST", "/images/variations", _FORM, Meter.IMAGES, "image_generation"),
+    Endpoint("audio.speech", _RAW, "POST", "/audio/speech", BodyKind.JSON, Meter.CHARACTERS, "audio_speech"),
+    Endpoint("audio.transcriptions", _RAW, "POST", "/audio/transcriptions", _FORM, Meter.SECONDS,
+             "audio_transcription", streams=True),
+    Endpoint("audio.translations", _RAW, "POST", "/audio/translations", _FORM, Meter.SECONDS, "audio_transcription"),
+    Endpoint("rerank", _RAW, "POST", "/rerank", BodyKind.JSON, Meter.REQUESTS, "rerank"),
+    Endpoint("files.create", _RAW, "POST", "/files", _FORM, *_FILE),
+    Endpoint("files.list", _RAW, "GET", "/files", _NO_BODY, *_FILE),
+    Endpoint("files.get", _RAW, "GET", "/files/{id}", _NO_BODY, *_FILE),
+    Endpoint("files.content", _RAW, "GET", "/files/{id}/content", _NO_BODY, *_FILE),
+    Endpoint("files.delete", _RAW, "DELETE", "/files/{id}", _NO_BODY, *_FILE),
+    Endpoint("batches.create", _RAW, "POST", "/batches", BodyKind.JSON, *_BATCH),
+    Endpoint("batches.list", _RAW, "GET", "/batches", _NO_BODY, *_BATCH),
+    Endpoint("batches.get", _RAW, "GET", "/batches/{id}", _NO_BODY, *_BATCH),
+    Endpoint("batches.cancel", _RAW, "POST", "/batches/{id}/cancel", _NO_BODY, *_BATCH),
+)  # fmt: skip
+
+_text = msgspec.json.Decoder(str).decode
+_texts = msgspec.json.Decoder(str | list[object]).decode
+
+
+class _Pictures(msgspec.Struct):
+    data: list[msgspec.Raw] = []
+    duration: float | str | None = None
+
+
+_pictures = msgspec.json.Decoder(_Pictures).decode
+
+
+class FormAsk:
+    """A multipart request: the same face as `Ask`, for a body of parts."""
+
+    __slots__ = ("_parts", "body", "content_type", "max_output", "model", "own", "stream", "user", "wants_usage")
+
+    def __init__(self, body: bytes, content_type: bytes, parts: list[Part], model: str) -> None:
+        self.body = body
+        self.content_type = content_type
+        self.model = model
+        self.max_output: int | None = None
+        self.wants_usage = False
+        self.own: dict[str, msgspec.Raw] = {}
+        self._parts = parts
+        self.stream = self.field("stream") == "true"
+        self.user = self.field("user")
+
+    def field(self, name: str) -> str:
+        """The text of a field; "" where there is none.
+
+        Raises:
+            Fault: MALFORMED where it stands twice or is not UTF-8.
+        """
+        found = [part for part in self._parts if part.name == name]
+        if len(found) > 1:
+            raise Fault(Kind.MALFORMED, f"the part {name!r} stands twice in the request", param=name)
+        try:
+            return self.body[found[0].start : found[0].end].decode() if found else ""
+        except UnicodeDecodeError:
+            raise Fault(Kind.MALFORMED, f"the part {name!r} is not text", param=name) from None
+
+    def patched(self, model: str, *, include_usage: bool, defaults: Sequence[tuple[str, bytes]] = ()) -> bytes:
+        """The body for one target: the `model` part's content replaced, everything else as it came."""
+        del include_usage, defaults  # a form has no place for them
+        if model == self.model:
+            return self.body
+        edits: list[Edit] = [(p.start, p.end, model.encode()) for p in self._parts if p.name == "model"]
+        return apply(self.body, edits)
+
+
+def read_form(body: bytes, content_type: bytes, *, model: str = "", default_model: str = "") -> FormAsk:
+    """Read what governs a multipart request.
+
+    Raises:
+        Fault: UNSUPPORTED_MEDIA, MALFORMED, or INVALID_REQUEST where it names no model or a part a client may not send.
+    """
+    parts = parts_of(body, boundary_of(content_type))
+    for part in parts:
+        if part.name in REFUSED or part.name in OWN:
+            raise Fault(Kind.INVALID_REQUEST, f"the part {part.name!r} is not accepted from a client", param=part.name)
+    ask = FormAsk(body, content_type, parts, "")
+    named = ask.field("model")
+    if model and named not in ("", model):
+        raise Fault(Kind.INVALID_REQUEST, "the body names another model than the path", param="model")
+    ask.model = model or named or default_model
+    if not ask.model:
+        raise Fault(Kind.INVALID_REQUEST, "the request names no model", param="model")
+    return ask
+
+
+def asked_usage(ask: Ask | FormAsk, meter: Meter) -> Usage:
+    """What a request alone says of its use: characters to speak. Nothing for other meters."""
+    if meter is not Meter.CHARACTERS or not isinstance(ask, Ask) or "input" not in ask.members:
+        return Usage()
+    try:
+        return Usage(characters=len(_text(ask.members["input"])))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Usage()
+
+
+def answered_usage(body: bytes, meter: Meter, asked: Usage) -> Usage | None:
+    """What a JSON answer says of its use; None where it says nothing the meter can count.
+
+    Raises:
+        Fault: as `read_usage`.
+    """
+    stated = read_usage(body)
+    if meter in (Meter.REQUESTS, Meter.CHARACTERS):
+        return stated or asked
+    try:
+        facts = _pictures(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return stated
+    if meter is Meter.IMAGES:
+        base = stated or Usage()
+        return msgspec.structs.replace(base, images=len(facts.data)) if facts.data or stated else None
+    if meter is Meter.SECONDS and facts.duration is not None and stated is None:
+        return Usage(milliseconds=_milliseconds(facts.duration))
+    return stated
+
+
+def _milliseconds(duration: float | str) -> int:
+    try:
+        seconds = float(duration)
+    except ValueError:
+        return 0
+    return round(seconds * 1000) if 0 <= seconds < 10**7 else 0

@@ -1,1 +1,0 @@
-"""OpenAI-shaped operations that are relayed, metered and limited without translation (`Operation.RAW`)."""
