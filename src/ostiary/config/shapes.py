@@ -18,8 +18,8 @@ class Environment:
     """The process environment and the configuration's `environment_variables`, without a way to print them.
 
     Args:
-        process: the variables of the process; they win over `declared`.
-        declared: the configuration's own.
+        process: the variables of the process.
+        declared: the configuration's own; they win, as if they had been exported.
     """
 
     __slots__ = ("_declared", "_process")
@@ -29,8 +29,9 @@ class Environment:
         self._declared = dict(declared)
 
     def get(self, name: str) -> str | None:
-        """The variable's text; None when it is absent or empty."""
-        return self._process.get(name) or self._declared.get(name) or None
+        """The variable's text; None when it is absent, empty or not UTF-8."""
+        text = self._declared.get(name) or self._process.get(name)
+        return text if text and not any("\ud800" <= char <= "\udfff" for char in text) else None
 
     def __repr__(self) -> str:
         return f"Environment({len(self._process)} variables, {len(self._declared)} declared)"
