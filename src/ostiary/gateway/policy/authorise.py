@@ -1,0 +1,164 @@
+"""What a key may use: verdicts with reasons, about the name asked for and each target tried.
+
+It must not decide by a price list or by what happens to be deployed: a name is allowed by the key's own patterns, by
+an access group, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.core.key import VirtualKey
+from ostiary.core.operation import Endpoint
+from ostiary.core.snapshot import Deployment, PolicySnapshot
+
+ALL_MODELS = "all-proxy-models"
+NO_MODELS = "no-default-models"
+_TEAM_MODELS = "all-team-models"  # teams come later; a key cannot hold more than its team, so it grants nothing yet
+_LLM_ROUTES = frozenset({"llm_api_routes", "openai_routes", "/*", "*"})
+NAMES_SHOWN = 50
+
+
+def usable(key: VirtualKey, now: float) -> None:
+    """Refuse a key that is blocked or past its time.
+
+    Raises:
+        Fault: BLOCKED_KEY or EXPIRED_KEY.
+    """
+    if key.blocked:
+        raise Fault(Kind.BLOCKED_KEY, "the virtual key is blocked", origin=Origin.POLICY)
+    if key.expires is not None and now >= key.expires:
+        raise Fault(Kind.EXPIRED_KEY, "the virtual key has expired", origin=Origin.POLICY)
+
+
+def may_route(key: VirtualKey, endpoint: Endpoint) -> None:
+    """Refuse a route that the key's `allowed_routes` does not name.
+
+    Raises:
+        Fault: ROUTE_DENIED.
+    """
+    if not key.allowed_routes or key.admin:
+        return
+    path = endpoint.path
+    for allowed in key.allowed_routes:
+        if allowed in _LLM_ROUTES or allowed in (path, "/v1" + path):
+            return
+        if allowed.endswith("*") and (path.startswith(allowed[:-1]) or ("/v1" + path).startswith(allowed[:-1])):
+            return
+    raise Fault(Kind.ROUTE_DENIED, "the virtual key may not use this route", origin=Origin.POLICY)
+
+
+def may_use(snapshot: PolicySnapshot, key: VirtualKey, model: str) -> bool:
+    """Whether the key's `models` admit a public model name."""
+    if key.admin or not key.models:
+        return True
+    for allowed in key.models:
+        if allowed in (model, ALL_MODELS):
+            return True
+        if "*" in allowed and fnmatchcase(model, _literal_brackets(allowed)):
+            return True
+        if model in snapshot.access_groups.get(allowed, ()):
+            return True
+    return False
+
+
+def resolve(snapshot: PolicySnapshot, key: VirtualKey, model: str) -> tuple[str, tuple[Deployment, ...]]:
+    """The public name asked for, through the key's and the snapshot's aliases, and the deployments that serve it.
+
+    The name asked for must be allowed, and so must the name an alias leads to.
+
+    Raises:
+        Fault: UNKNOWN_MODEL naming what the key may use; MODEL_DENIED where the model exists and is not his.
+    """
+    name = model
+    for alias, target in key.aliases:
+        if alias == model:
+            name = target
+    group = snapshot.aliases.get(name, name)
+    deployments = find_group(snapshot, group)
+    if deployments and (may_use(snapshot, key, name) or (name != group and may_use(snapshot, key, group))):
+        return group, deployments
+    if deployments:
+        raise Fault(
+            Kind.MODEL_DENIED,
+            f"key not allowed to access model. This key can access: {_shown(snapshot, key)}",
+            origin=Origin.POLICY,
+            param="model",
+        )
+    raise Fault(
+        Kind.UNKNOWN_MODEL, f"there is no such model. This key can access: {_shown(snapshot, key)}", param="model"
+    )
+
+
+def find_group(snapshot: PolicySnapshot, name: str) -> tuple[Deployment, ...]:
+    """The deployments of a public name: by its exact name, a deployment's id, or the first pattern that matches."""
+    found = snapshot.groups.get(name)
+    if found is not None:
+        return found
+    single = snapshot.deployments.get(name)
+    if single is not None:
+        return (single,)
+    for pattern, deployments in snapshot.patterns:
+        if matched(pattern, name) is not None:
+            return deployments
+    return ()
+
+
+def matched(pattern: str, name: str) -> tuple[str, ...] | None:
+    """What the stars of a pattern stand for in `name`; None where it does not match. Linear in both lengths.
+
+    Each star but the last takes as little as it can.
+    """
+    literals = pattern.split("*")
+    if not name.startswith(literals[0]) or len(name) < sum(map(len, literals)):
+        return None
+    position = len(literals[0])
+    stars: list[str] = []
+    for literal in literals[1:-1]:
+        at = name.find(literal, position)
+        if at < 0:
+            return None
+        stars.append(name[position:at])
+        position = at + len(literal)
+    last = literals[-1]
+    if len(literals) == 1:
+        return () if name == pattern else None
+    end = len(name) - len(last)
+    if end < position or not name.endswith(last):
+        return None
+    stars.append(name[position:end])
+    return tuple(stars)
+
+
+def listed(snapshot: PolicySnapshot, key: VirtualKey) -> Iterator[str]:
+    """The public names the key may use, in the snapshot's order: groups, aliases, and patterns as they are written."""
+    if key.models == (NO_MODELS,):
+        return
+    for name in snapshot.groups:
+        if name not in snapshot.hidden and may_use(snapshot, key, name):
+            yield name
+    for alias, group in snapshot.aliases.items():
+        if alias not in snapshot.hidden and (may_use(snapshot, key, alias) or may_use(snapshot, key, group)):
+            yield alias
+    for alias, target in key.aliases:
+        if find_group(snapshot, target) and may_use(snapshot, key, target):
+            yield alias
+    for pattern, _ in snapshot.patterns:
+        if may_use(snapshot, key, pattern):
+            yield pattern
+    for name in key.models:
+        if "*" not in name and name not in snapshot.groups and name not in snapshot.aliases:
+            if any(matched(pattern, name) is not None for pattern, _ in snapshot.patterns):
+                yield name
+
+
+def _shown(snapshot: PolicySnapshot, key: VirtualKey) -> str:
+    names = list(listed(snapshot, key))
+    more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return (", ".join(names[:NAMES_SHOWN]) or "no models") + more
+
+
+def _literal_brackets(pattern: str) -> str:
+    return pattern.replace("[", "[[]").replace("?", "[?]")

@@ -1,0 +1,133 @@
+"""The key index: the accounts of the virtual keys in use, found by keyed digest. It must not hold a key's text.
+
+The index is bounded: beyond `capacity` the accounts that rested longest are let go, but never one with a request
+under way or with spend the store does not know yet. Unknown digests are remembered for a second, so that a client
+with a wrong key does not reach the store with each try.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from ostiary.core.clock import Clock
+from ostiary.core.ids import well_formed_key
+from ostiary.core.key import ADMIN_KEY_ID, VirtualKey
+from ostiary.gateway.ledger.account import Account
+from ostiary.gateway.policy.identify import unknown_key
+from ostiary.gateway.ports import KeySource
+
+NEGATIVE_SECONDS = 1.0
+NEGATIVE_ENTRIES = 10_000
+
+
+class KeyIndex:
+    """Accounts by digest.
+
+    Args:
+        digest: the keyed digest of a key's text.
+        source: where unknown digests are asked for.
+        capacity: how many accounts are kept at rest.
+    """
+
+    def __init__(
+        self, digest: Callable[[str], bytes], source: KeySource, clock: Clock, capacity: int = 50_000
+    ) -> None:
+        self._digest = digest
+        self._source = source
+        self._clock = clock
+        self._capacity = capacity
+        self._accounts: OrderedDict[bytes, Account] = OrderedDict()
+        self._by_id: dict[str, bytes] = {}
+        self._absent: OrderedDict[bytes, float] = OrderedDict()
+        self._admin: Account | None = None
+
+    def set_admin(self, digest: bytes) -> None:
+        """The administrator's key: every right, no limit, not in the store."""
+        if self._admin is not None:
+            self._accounts.pop(self._admin.key.digest, None)
+        self._admin = Account(VirtualKey(id=ADMIN_KEY_ID, digest=digest, alias="admin", admin=True), self._clock.now())
+        self._accounts[digest] = self._admin
+
+    def resident(self, text: str) -> Account | None:
+        """The account of a key, if the index holds it. The hot path."""
+        return self._accounts.get(self._digest(text))
+
+    async def find(self, text: str) -> Account:
+        """The account of a key, from the index or the store.
+
+        Raises:
+            Fault: UNAUTHENTICATED for no key of ours; UNAVAILABLE when the store cannot be asked.
+        """
+        digest = self._digest(text)
+        account = self._accounts.get(digest)
+        if account is not None:
+            return account
+        now = self._clock.monotonic()
+        # A key of our own format with a wrong checksum is a typo or a forgery: no store is asked.
+        if well_formed_key(text) is False or self._absent.get(digest, 0.0) > now:
+            raise unknown_key()
+        key = await self._source.find(digest)
+        if key is None:
+            self._remember_absent(digest, now)
+            raise unknown_key()
+        return self._keep(key)
+
+    def put(self, key: VirtualKey, *, cancel_in_flight: bool = False) -> None:
+        """A key was created or changed. One that rests in the store is not loaded for that."""
+        self._absent.pop(key.digest, None)
+        old = self._by_id.get(key.id)
+        account = self._accounts.get(old) if old is not None else None
+        if account is None or old is None:
+            return
+        if old != key.digest:  # regenerated: the old text is dead from here on
+            del self._accounts[old]
+            self._accounts[key.digest] = account
+            self._by_id[key.id] = key.digest
+        account.replace(key)
+        if cancel_in_flight:
+            account.cancel("the virtual key was blocked")
+
+    def drop(self, key_id: str, *, cancel_in_flight: bool = False) -> None:
+        """A key was deleted."""
+        digest = self._by_id.pop(key_id, None)
+        account = self._accounts.pop(digest, None) if digest is not None else None
+        if account is not None and cancel_in_flight:
+            account.cancel("the virtual key was deleted")
+
+    def account(self, key_id: str) -> Account | None:
+        """The account with this id, if resident."""
+        if self._admin is not None and key_id == ADMIN_KEY_ID:
+            return self._admin
+        digest = self._by_id.get(key_id)
+        return self._accounts.get(digest) if digest is not None else None
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def _keep(self, key: VirtualKey) -> Account:
+        account = self._accounts.get(key.digest)
+        if account is None:
+            account = self._accounts[key.digest] = Account(key, self._clock.now())
+            self._by_id[key.id] = key.digest
+            if len(self._accounts) > self._capacity:
+                self._let_go()
+        return account
+
+    def _let_go(self) -> None:
+        """Drop resting accounts, oldest first, looking at no more than a few."""
+        for digest in list(self._accounts)[: len(self._accounts) - self._capacity + 8]:
+            account = self._accounts[digest]
+            if account is self._admin or not account.at_rest(self._clock.now()):
+                self._accounts.move_to_end(digest)
+                continue
+            del self._accounts[digest]
+            self._by_id.pop(account.key.id, None)
+
+    def _remember_absent(self, digest: bytes, now: float) -> None:
+        self._absent[digest] = now + NEGATIVE_SECONDS
+        self._absent.move_to_end(digest)
+        while len(self._absent) > NEGATIVE_ENTRIES:
+            self._absent.popitem(last=False)
+
+

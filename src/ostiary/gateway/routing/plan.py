@@ -1,0 +1,100 @@
+"""The plan of a request: ordered targets, and what to try after a failure. Pure: chance is an argument.
+
+Order: the lowest `order` tier first; in a tier, a weighted shuffle (each deployment comes first with a probability of
+its weight over the sum).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ostiary.core.fault import Fault, Kind, Retry
+from ostiary.core.snapshot import Deployment, PolicySnapshot, RoutingSettings
+from ostiary.gateway.policy.authorise import matched
+from ostiary.gateway.routing.health import Health
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One choice: a deployment and the provider's own name of the model."""
+
+    deployment: Deployment
+    upstream_model: str
+
+
+def order(
+    deployments: tuple[Deployment, ...], model: str, health: Health, now: float, draw: Callable[[], float]
+) -> list[Target]:
+    """The available deployments as targets, in the order to try them.
+
+    Args:
+        draw: a number in [0, 1).
+    """
+    if len(deployments) == 1:
+        only = deployments[0]
+        return [_target(only, model)] if health.available(only, now) else []
+    ready = [deployment for deployment in deployments if health.available(deployment, now)]
+    tiers: dict[int, list[Deployment]] = {}
+    for deployment in ready:
+        tiers.setdefault(deployment.order, []).append(deployment)
+    ordered: list[Target] = []
+    for tier in sorted(tiers):
+        ordered += (_target(deployment, model) for deployment in _shuffled(tiers[tier], draw))
+    return ordered
+
+
+def _shuffled(deployments: list[Deployment], draw: Callable[[], float]) -> list[Deployment]:
+    left = list(deployments)
+    shuffled: list[Deployment] = []
+    while len(left) > 1:
+        point = draw() * sum(deployment.weight for deployment in left)
+        for index, deployment in enumerate(left):
+            point -= deployment.weight
+            if point < 0:
+                break
+        else:
+            index = len(left) - 1
+        shuffled.append(left.pop(index))
+    return shuffled + left
+
+
+def _target(deployment: Deployment, model: str) -> Target:
+    """Fill the stars of the upstream model with what the wildcard of the public name stands for."""
+    upstream = deployment.upstream_model
+    if "*" in upstream and "*" in deployment.model_name:
+        for star in matched(deployment.model_name, model) or ():
+            upstream = upstream.replace("*", star, 1)
+    return Target(deployment, upstream)
+
+
+def fallbacks_for(snapshot: PolicySnapshot, group: str, fault: Fault) -> tuple[str, ...]:
+    """The groups to try after `group` has failed with `fault`, in order, at most `max_fallbacks`.
+
+    A client's own error has none, except for a request too long for the model and one its content policy refused,
+    which have lists of their own.
+    """
+    settings = snapshot.routing
+    if fault.kind is Kind.CONTEXT_WINDOW:
+        names = settings.context_window_fallbacks.get(group, ())
+    elif fault.kind is Kind.CONTENT_POLICY:
+        names = settings.content_policy_fallbacks.get(group, ())
+    elif fault.retry is Retry.NEVER:
+        names = ()
+    else:
+        names = settings.fallbacks.get(group) or settings.fallbacks.get("*", ()) or settings.default_fallbacks
+    return tuple(name for name in names if name != group)[: settings.max_fallbacks]
+
+
+def retries_for(settings: RoutingSettings, deployment: Deployment, fault: Fault, asked: int | None) -> int:
+    """How many retries in the group this fault allows. The caller's number can only lower the operator's."""
+    allowed = settings.retry_policy.get(fault.kind.value)
+    if allowed is None:
+        allowed = deployment.max_retries if deployment.max_retries is not None else settings.num_retries
+    return allowed if asked is None else min(allowed, asked)
+
+
+def backoff(settings: RoutingSettings, retry: int, fault: Fault, draw: float) -> float:
+    """Seconds to wait before retry number `retry` (from 1) of the same deployment: the provider's word, else jitter."""
+    wait = min(settings.retry_base_seconds * 2 ** (retry - 1), settings.retry_cap_seconds) * (0.5 + draw / 2)
+    return max(wait, fault.retry_after or 0.0)
