@@ -1,0 +1,129 @@
+"""The one ciphertext format: derived key, AES-256-GCM, key commitment, context as associated data.
+
+It must not offer a nonce, a way around the commitment, or any value for a ciphertext that does not verify.
+
+Layout: magic 'OS' (2) | format 1 (1) | suite 1 (1) | key id (8) | salt (32) | commitment (32) | ciphertext and tag.
+HKDF-SHA512(data key, salt, "ostiary/1/value") gives 32 bytes of AES key and 32 of commitment. The AES key serves one
+value only, so the nonce is twelve zero bytes.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import struct
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from ostiary.core.fault import Fault, Kind, Origin
+
+MAGIC = b"OS"
+FORMAT = 1
+SUITE = 1
+KEY_ID_LENGTH = 8
+SALT_LENGTH = 32
+HEADER_LENGTH = 76
+TAG_LENGTH = 16
+
+_PREFIX = MAGIC + bytes((FORMAT, SUITE))
+_NONCE = bytes(12)
+_INFO = b"ostiary/1/value"
+_AAD = b"ostiary/aad/1"
+
+
+class SealBroken(Fault):
+    """A stored value that does not open: damaged, moved, of another key, or not ours. Never answered by a value."""
+
+    def __init__(self, where: Context) -> None:
+        place = f"{where.table}.{where.column}"
+        super().__init__(
+            Kind.INTERNAL, f"a sealed value of {place} cannot be opened on this instance", origin=Origin.GATEWAY
+        )
+
+
+class Context(msgspec.Struct, frozen=True):
+    """Where a sealed value belongs. It opens nowhere else.
+
+    `origin` is `scheme://host:port` for a provider's credential, and empty for everything else.
+    """
+
+    table: str
+    column: str
+    row: str
+    revision: int
+    organization: str = "-"
+    origin: str = ""
+
+
+class Sealer:
+    """Seals and opens under one data key of one instance.
+
+    Args:
+        key: 32 bytes.
+        key_id: 8 bytes that name the key in the ciphertext.
+        instance: the instance's id; part of every context.
+        region: likewise.
+    """
+
+    def __init__(self, key: bytes, key_id: bytes, instance: str, region: str) -> None:
+        if len(key) != 32 or len(key_id) != KEY_ID_LENGTH:
+            raise ValueError("a data key has 32 bytes and its id 8")
+        self._key = key
+        self._key_id = key_id
+        self._instance = instance
+        self._region = region
+
+    def seal(self, plaintext: bytes, where: Context) -> bytes:
+        """The ciphertext of `plaintext`, 92 bytes longer, bound to `where`."""
+        return self._seal(plaintext, where, os.urandom(SALT_LENGTH))
+
+    def open(self, sealed: bytes, where: Context) -> bytes:
+        """The plaintext sealed at `where`.
+
+        Raises:
+            SealBroken: for anything else.
+        """
+        header = sealed[:HEADER_LENGTH]
+        if (
+            len(sealed) < HEADER_LENGTH + TAG_LENGTH
+            or header[:4] != _PREFIX
+            or not hmac.compare_digest(header[4:12], self._key_id)
+        ):
+            raise SealBroken(where)
+        key, commitment = self._derive(header[12:44])
+        if not hmac.compare_digest(commitment, header[44:]):
+            raise SealBroken(where)
+        try:
+            return AESGCM(key).decrypt(_NONCE, sealed[HEADER_LENGTH:], self._associated(where, header))
+        except InvalidTag:
+            raise SealBroken(where) from None
+
+    def _seal(self, plaintext: bytes, where: Context, salt: bytes) -> bytes:
+        key, commitment = self._derive(salt)
+        header = _PREFIX + self._key_id + salt + commitment
+        return header + AESGCM(key).encrypt(_NONCE, plaintext, self._associated(where, header))
+
+    def _derive(self, salt: bytes) -> tuple[bytes, bytes]:
+        both = HKDF(algorithm=SHA512(), length=64, salt=salt, info=_INFO).derive(self._key)
+        return both[:32], both[32:]
+
+    def _associated(self, where: Context, header: bytes) -> bytes:
+        """Length-prefixed parts: no two contexts share an encoding. An origin, where there is one, comes last."""
+        parts = [
+            _AAD,
+            self._instance.encode(),
+            self._region.encode(),
+            where.organization.encode(),
+            where.table.encode(),
+            where.column.encode(),
+            where.row.encode(),
+            struct.pack(">Q", where.revision),
+            header,
+        ]
+        if where.origin:
+            parts.append(where.origin.encode())
+        return b"".join(struct.pack(">I", len(part)) + part for part in parts)
