@@ -9,7 +9,7 @@ from typing import TypeAlias, Union
 from ostiary.config.problem import Place
 
 Scalar: TypeAlias = bool | int | float | str | None
-Tree: TypeAlias = Union[Scalar, "dict[str, Node]", "list[Node]"]  # noqa: UP007 (names of later classes)
+Tree: TypeAlias = Union[Scalar, "dict[str, Node]", "list[Node]"]
 
 SHOWN_LENGTH = 80
 
