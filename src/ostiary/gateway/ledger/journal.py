@@ -1,0 +1,379 @@
+"""The local journal of records, which survives SIGKILL at any moment; it must not touch the store or read a clock.
+
+How it works
+------------
+
+The journal is a log: a directory of numbered segments (see `segment`), written at one end. A request appears when it is
+admitted (outcome OPEN, at its estimate) and again when it is settled; the last entry of an id is valid. Appending is
+one copy into a memory map: the page cache belongs to the kernel, so what was appended outlives the process, without a
+system call. Power loss is another matter: `sync` bounds what it can take.
+
+The reader of the log is the way to the store. It knows a *position*, and says with `commit` that every settled entry
+before it is saved. Segments are deleted in order, from the oldest: so no opening can outlive its settlement. Openings
+still without settlement are copied to the end of the log before their segment goes, so that a stream of hours does not
+hold the disk; new segments have four times the room of all that is open, so that copying cannot crowd out the rest.
+
+Room for the settlement of each open request is kept in the last segment. Only admission can therefore meet a full disk:
+it is refused with UNAVAILABLE, and works again when there is room again; requests under way settle undisturbed.
+
+When a journal is opened after a crash, what is open is closed at its estimate, by appending that. Then the log is as if
+nothing had happened, and its reader begins at the first settled entry that is not marked as saved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.core.record import Outcome, Record
+from ostiary.gateway.ledger.segment import (
+    FRESH,
+    HEADER,
+    SUFFIX,
+    VERSION,
+    Segment,
+    entries,
+    entry_of,
+    mark_of,
+    only_zeros,
+    version_of,
+)
+
+DAMAGED = ".damaged"
+MEBIBYTE = 1 << 20
+SETTLE_ROOM = 512  # bytes by which a settlement may be longer than its opening
+_OPEN = Outcome.OPEN
+_NAMES = "[0-9]" * 16 + SUFFIX
+
+Position: TypeAlias = tuple[int, int]  # number of a segment, offset in it
+
+
+class Codec(Protocol):
+    """How a record becomes bytes. `decode` raises ValueError for bytes that are no record."""
+
+    def encode(self, record: Record) -> bytes: ...
+
+    def decode(self, payload: bytes) -> Record: ...
+
+
+class PlainCodec:
+    """MessagePack, unsealed."""
+
+    __slots__ = ("_decoder", "encode")
+
+    def __init__(self) -> None:
+        self.encode = msgspec.msgpack.Encoder().encode
+        self._decoder = msgspec.msgpack.Decoder(Record)
+
+    def decode(self, payload: bytes) -> Record:
+        """The record. Raises ValueError."""
+        try:
+            return self._decoder.decode(payload)
+        except msgspec.MsgspecError as error:
+            raise ValueError("not a record") from error
+
+
+class Journal:
+    """The journal in `directory`, which it creates (0700), locks and recovers.
+
+    Args:
+        directory: owned by one process at a time.
+        now_ms: Unix milliseconds, the `ended` of records that are closed by recovery.
+        segment_bytes: size of a segment.
+        most_bytes: size of all segments beyond which admission is refused as by a full disk.
+        damaged: told the path of a file that was put aside, and why.
+
+    Raises:
+        Fault: UNAVAILABLE when another process holds the directory, a segment was written by a newer version, or the
+            disk is full. Nothing has been changed then.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        now_ms: int,
+        *,
+        codec: Codec | None = None,
+        segment_bytes: int = 4 * MEBIBYTE,
+        most_bytes: int = 1024 * MEBIBYTE,
+        damaged: Callable[[Path, str], None] = lambda *_: None,
+    ) -> None:
+        self._directory = directory
+        self._codec = codec or PlainCodec()
+        self._encode = self._codec.encode
+        self._segment_bytes = segment_bytes
+        self._most_bytes = most_bytes
+        self._damaged = damaged
+        self._closed: deque[Segment] = deque()
+        self._unsynced: list[Path] = []
+        self._opens: dict[str, tuple[int, int, int]] = {}  # id -> number of segment, offset and length of its entry
+        self._promised = 0  # bytes kept for settlements
+        self.closed_by_recovery = 0
+        self._lock = _lock(directory)
+        try:
+            self._current = self._first()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        try:
+            self.unsaved = self._recover(now_ms)
+        except BaseException:
+            self.close()
+            raise
+
+    # -- writing: once per request opened, once per request settled ----------------------------------------------------
+
+    def append(self, record: Record) -> None:
+        """Append the record as it is: an opening if its outcome is OPEN, else its settlement.
+
+        Raises:
+            Fault: UNAVAILABLE for want of disk. Never for the settlement of a record that was opened.
+        """
+        entry = entry_of(self._encode(record))
+        size = len(entry)
+        known = self._opens.pop(record.id, None)
+        if known is not None:
+            self._promised -= known[2] + SETTLE_ROOM
+        promised = self._promised
+        opening = record.outcome is _OPEN
+        if opening:
+            promised += size + SETTLE_ROOM
+        current = self._current
+        if current.end + size + promised > current.size and (known is None or opening or current.room < size):
+            try:
+                self._roll(size + promised, capped=opening)
+            except Fault:
+                if known is not None:
+                    self._opens[record.id] = known
+                    self._promised += known[2] + SETTLE_ROOM
+                raise
+            current = self._current
+        at = current.write(entry)
+        if opening:
+            self._promised = promised
+            self._opens[record.id] = (current.number, at, size)
+
+    def _roll(self, need: int, *, capped: bool = False) -> None:
+        """Begin a new segment with room for `need` bytes at least."""
+        size = max(self._segment_bytes, 4 * need)
+        last = self._current
+        if capped and sum(segment.size for segment in self._closed) + last.size + size > self._most_bytes:
+            raise _unwritable("it has reached its greatest size, because the store does not take the records")
+        self._current = self._create(last.number + 1, size)
+        last.close()
+        self._closed.append(last)
+        self._unsynced.append(last.path)
+
+    def _create(self, number: int, size: int) -> Segment:
+        try:
+            return Segment.create(self._directory, number, size)
+        except OSError as error:
+            raise _unwritable(os.strerror(error.errno or 0)) from error
+
+    # -- reading: the way to the store ---------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> Position:
+        """Behind the last entry."""
+        return self._current.number, self._current.end
+
+    def read(self, position: Position, limit: int) -> tuple[list[Record], Position]:
+        """At most `limit` settled records from `position` on, in order, and the position behind them."""
+        records: list[Record] = []
+        for segment in (*self._closed, self._current):
+            if segment.number < position[0]:
+                continue
+            start = position[1] if segment.number == position[0] else HEADER
+            for _, end, payload in entries(segment.data(), start, segment.end):
+                record = self._record(payload)
+                if record is None or record.outcome is _OPEN:
+                    continue
+                records.append(record)
+                if len(records) == limit:
+                    return records, (segment.number, end)
+        return records, self.position
+
+    def commit(self, position: Position) -> None:
+        """Every settled record before `position` is saved: let go of the disk it took.
+
+        Does not raise for want of disk: then the old segments stay a while longer.
+        """
+        while self._closed:
+            oldest = self._closed[0]
+            if position < (oldest.number, oldest.end):
+                break
+            try:
+                kept = not self._carry(oldest)
+            except Fault:
+                kept = True
+            if kept:
+                break
+            oldest.path.unlink(missing_ok=True)
+            self._closed.popleft()
+        for segment in (*self._closed, self._current):
+            if segment.number < position[0]:
+                segment.save_mark(segment.end)
+            elif segment.number == position[0]:
+                segment.save_mark(position[1])
+
+    def _carry(self, oldest: Segment) -> bool:
+        """Copy what is still open in `oldest` to the end of the log; False where that can wait."""
+        still_open = [(id_, where) for id_, where in self._opens.items() if where[0] == oldest.number]
+        if still_open and len(self._closed) < 2:
+            return False
+        data = oldest.data() if still_open else b""
+        for id_, (_, at, size) in still_open:
+            if self._current.end + size + self._promised > self._current.size:
+                self._roll(size + self._promised)
+            self._opens[id_] = (self._current.number, self._current.write(data[at : at + size]), size)
+        return True
+
+    async def sync(self) -> None:
+        """Write what was appended before this call to the disk itself, in a thread, against the loss of power."""
+        paths, self._unsynced = [*self._unsynced, self._current.path], []
+        await asyncio.to_thread(_sync, [*paths, self._directory])
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(segment.size for segment in self._closed) + self._current.size
+
+    def close(self) -> None:
+        """Unmap and unlock. The files stay; the next to open them goes on from there."""
+        self._current.close()
+        os.close(self._lock)
+
+    # -- recovery ------------------------------------------------------------------------------------------------------
+
+    def _first(self) -> Segment:
+        """The segment that this process begins with, numbered behind all there are; refuses what it cannot read."""
+        for path in self._directory.glob(_NAMES):
+            _refuse_other_version(path)
+        for fresh in self._directory.glob(f"*{FRESH}"):
+            fresh.unlink()
+        numbers = [int(path.name[:16]) for path in self._directory.glob(_NAMES + "*")]
+        return self._create(max(numbers, default=0) + 1, self._segment_bytes)
+
+    def _recover(self, now_ms: int) -> Position:
+        """Read what an earlier process left and close what is open; answers the position of what is not saved."""
+        paths = sorted(self._directory.glob(_NAMES))
+        paths.remove(self._current.path)
+        still_open: dict[str, Record] = {}
+        aside = [(path, why) for path in paths if (why := self._load(path, still_open))]
+        for record in still_open.values():
+            self.append(closed_by_kill(record, now_ms))
+        self.closed_by_recovery = len(still_open)
+        for path, why in aside:  # not before what they held is in the log
+            self._damaged(path.rename(path.with_name(path.name + DAMAGED)), why)
+        unsaved = (self._current.number, HEADER)
+        for segment in reversed(self._closed):
+            if segment.mark < segment.end:
+                unsaved = (segment.number, segment.mark)
+        self.commit(unsaved)
+        return unsaved
+
+    def _load(self, path: Path, still_open: dict[str, Record]) -> str:
+        """Add a segment to the log and follow what is open; of a damaged one, copy what is settled.
+
+        Answers the damage, or "".
+        """
+        data = path.read_bytes()
+        mark = mark_of(data)
+        why = "" if version_of(data) == VERSION else "its header cannot be read"
+        settled: list[Record] = []
+        at = end = HEADER
+        torn = False
+        for at, end, payload in entries(data, HEADER, len(data)):
+            record = self._record(payload)
+            if record is None:
+                torn = not why and payload is None and end < len(data) and only_zeros(data, end)
+                why = why or ("" if torn else "an entry does not match its checksum")
+            elif record.outcome is _OPEN:
+                still_open[record.id] = record
+            else:
+                still_open.pop(record.id, None)
+                if at >= mark:
+                    settled.append(record)
+        if not why and not only_zeros(data, end):
+            why = "there is something behind its end"
+        if not why:
+            self._closed.append(Segment(int(path.stem), path, len(data), at if torn else end, mark))
+        else:
+            for record in settled:
+                self.append(record)
+        return why
+
+    def _record(self, payload: bytes | None) -> Record | None:
+        if payload is None:
+            return None
+        try:
+            return self._codec.decode(payload)
+        except ValueError:
+            return None
+
+
+def closed_by_kill(record: Record, now_ms: int) -> Record:
+    """The settlement of a request whose process was killed: at its estimate."""
+    outcome = Outcome.TRUNCATED if record.first_byte else Outcome.FAILED
+    return msgspec.structs.replace(record, outcome=outcome, fault="process_killed", measured=False, ended=now_ms)
+
+
+def recover(directory: Path, now_ms: int, codec: Codec | None = None) -> list[Record]:
+    """What a journal that nobody has open holds unsaved, after recovery. The next to open it finds the same again."""
+    journal = Journal(directory, now_ms, codec=codec)
+    try:
+        return journal.read(journal.unsaved, sys.maxsize)[0]
+    finally:
+        journal.close()
+
+
+def _lock(directory: Path) -> int:
+    """An exclusive lock on the directory, held as long as the descriptor is open."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Fault(
+            Kind.UNAVAILABLE, f"The journal in {directory} is in use by another process.", origin=Origin.GATEWAY
+        ) from None
+    return lock
+
+
+def _refuse_other_version(path: Path) -> None:
+    with path.open("rb") as file:
+        version = version_of(file.read(HEADER))
+    if version not in (None, VERSION):
+        raise Fault(
+            Kind.UNAVAILABLE,
+            f"The journal segment {path} has format version {version}; this program reads version {VERSION}. "
+            "Start the version that wrote it once, so that it can bring its records home, or move the file away.",
+            origin=Origin.GATEWAY,
+        )
+
+
+def _unwritable(why: str) -> Fault:
+    return Fault(Kind.UNAVAILABLE, f"The usage journal cannot be written: {why}.", origin=Origin.GATEWAY)
+
+
+def _sync(paths: list[Path]) -> None:
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # saved and deleted meanwhile
+            continue
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
