@@ -39,6 +39,7 @@ def _section(provider: Provider) -> str:
         "Address from": _code(provider.base_env),
         "Credential": _credential(provider),
         "Credential from": _code(provider.key_env),
+        "Paths of its own": ", ".join(f"`{name}` at `{path}`" for name, path in provider.paths.items()),
         "API version": f"`{provider.api_version}`" if provider.api_version else "",
         "Serves": _code(provider.endpoints),
         "Usage of streams": "" if provider.usage_in_stream else "`stream_options` is not sent: the provider refuses it",
