@@ -27,7 +27,12 @@ def ostiary_config(ostiary_provider: FakeProvider) -> dict[str, Any]:
         deployment("chat-*", url),
         deployment("renamed-*", url, model="up-*"),
         router_settings={"num_retries": 0, "disable_cooldowns": True},
-        ostiary={"ping_seconds": 0.3, "drain_seconds": 5, "metrics": {"enabled": True, "token": METRICS_TOKEN}},
+        ostiary={
+            "ping_seconds": 0.3,
+            "drain_seconds": 5,
+            "ledger": {"flush_seconds": 0.05},
+            "metrics": {"enabled": True, "token": METRICS_TOKEN},
+        },
     )
 
 

@@ -179,6 +179,17 @@ class Gateway:
         rows: list[dict[str, Any]] = self.admin("GET", f"/spend/logs?{words}")
         return rows
 
+    def record(self, request_id: str | None, seconds: float = 5.0) -> dict[str, Any]:
+        """The one settled row of a request; settled records reach the store with a short delay.
+
+        Raises:
+            AssertionError: there is none in time, or more than one.
+        """
+        assert request_id, "the answer named no request"
+        rows = eventually(lambda: self.records(request_id=request_id), seconds)
+        assert len(rows) == 1, rows
+        return rows[0]
+
 
 def eventually(ask: Callable[[], T], seconds: float = 5.0, every: float = 0.02) -> T:
     """Ask again and again until the answer is true; for what can only be seen from outside. Its value.

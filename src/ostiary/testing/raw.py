@@ -64,7 +64,8 @@ class RawConnection:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
-        self.answer = RawAnswer()
+        self._parse = _Reader()
+        self.answer = self._parse.answer
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
@@ -99,11 +100,17 @@ class RawConnection:
             self.answer = self._parse.answer
         async with asyncio.timeout(seconds):
             while not self.answer.complete and (until is None or len(self.answer.events()) < until):
-                data = await self._reader.read(65536)
-                if not data:
+                if not await self.read_some(seconds):
                     break
-                self._parse.parser.feed_data(data)
         return self.answer
+
+    async def read_some(self, seconds: float = 10.0) -> bytes:
+        """The next bytes as they arrive, which also go to the answer that `receive` began; empty at the end."""
+        async with asyncio.timeout(seconds):
+            data = await self._reader.read(65536)
+        if data:
+            self._parse.parser.feed_data(data)
+        return data
 
     async def ask(self, *args: Any, seconds: float = 10.0, **kwargs: Any) -> RawAnswer:
         """`send(request(...))` and `receive`."""
