@@ -68,8 +68,8 @@ class Upstream:
         addresses are read anew for the connections to come.
         """
         before, self._pools = self._pools, {}
-        for origin in origins:
-            self._pools[origin] = before.pop(origin, None) or self._pools.get(origin) or Pool(self, origin)
+        for origin in set(origins):
+            self._pools[origin] = before.pop(origin) if origin in before else Pool(self, origin)
         for pool in before.values():
             pool.retire()
         self.dialler.forget()
@@ -118,9 +118,7 @@ class Upstream:
 
     def stats(self) -> dict[Origin, OriginStats]:
         """Connections per allowed origin."""
-        return {
-            origin: OriginStats(len(pool.idle), pool.count - len(pool.idle)) for origin, pool in self._pools.items()
-        }
+        return {origin: pool.stats() for origin, pool in self._pools.items()}
 
     async def close(self) -> None:
         """Cut every connection and return when all are closed. Readers of unfinished answers get a fault."""
@@ -157,6 +155,10 @@ class Pool:
     def count(self) -> int:
         """Idle, busy and being opened."""
         return len(self._members) + self._opening
+
+    def stats(self) -> OriginStats:
+        """Connections as of now."""
+        return OriginStats(idle=len(self.idle), busy=self.count - len(self.idle))
 
     def take(self) -> Connection | None:
         """An idle connection, if there is a living one."""
