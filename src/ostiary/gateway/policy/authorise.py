@@ -149,9 +149,9 @@ def listed(snapshot: PolicySnapshot, key: VirtualKey) -> Iterator[str]:
         if may_use(snapshot, key, pattern):
             yield pattern
     for name in key.models:
-        if "*" not in name and name not in snapshot.groups and name not in snapshot.aliases:
-            if any(matched(pattern, name) is not None for pattern, _ in snapshot.patterns):
-                yield name
+        known = "*" in name or name in snapshot.groups or name in snapshot.aliases
+        if not known and any(matched(pattern, name) is not None for pattern, _ in snapshot.patterns):
+            yield name
 
 
 def _shown(snapshot: PolicySnapshot, key: VirtualKey) -> str:

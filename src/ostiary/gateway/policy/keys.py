@@ -19,6 +19,7 @@ from ostiary.gateway.ports import KeySource
 
 NEGATIVE_SECONDS = 1.0
 NEGATIVE_ENTRIES = 10_000
+REST_SECONDS = 120.0  # longer than a rate window and than the way of a record to the store
 
 
 class KeyIndex:
@@ -27,14 +28,14 @@ class KeyIndex:
     Args:
         digest: the keyed digest of a key's text.
         source: where unknown digests are asked for.
+        account: the ledger's account of a key just read: the live one where there is one.
         capacity: how many accounts are kept at rest.
     """
 
-    def __init__(
-        self, digest: Callable[[str], bytes], source: KeySource, clock: Clock, capacity: int = 50_000
-    ) -> None:
+    def __init__(self, digest: Callable[[str], bytes], source: KeySource, clock: Clock, capacity: int = 50_000) -> None:
         self._digest = digest
         self._source = source
+        self._account = account
         self._clock = clock
         self._capacity = capacity
         self._accounts: OrderedDict[bytes, Account] = OrderedDict()
@@ -108,7 +109,7 @@ class KeyIndex:
     def _keep(self, key: VirtualKey) -> Account:
         account = self._accounts.get(key.digest)
         if account is None:
-            account = self._accounts[key.digest] = Account(key, self._clock.now())
+            account = self._accounts[key.digest] = self._account(key)
             self._by_id[key.id] = key.digest
             if len(self._accounts) > self._capacity:
                 self._let_go()
@@ -118,7 +119,7 @@ class KeyIndex:
         """Drop resting accounts, oldest first, looking at no more than a few."""
         for digest in list(self._accounts)[: len(self._accounts) - self._capacity + 8]:
             account = self._accounts[digest]
-            if account is self._admin or not account.at_rest(self._clock.now()):
+            if account is self._admin or not _at_rest(account, self._clock.now()):
                 self._accounts.move_to_end(digest)
                 continue
             del self._accounts[digest]
@@ -131,3 +132,6 @@ class KeyIndex:
             self._absent.popitem(last=False)
 
 
+def _at_rest(account: Account, now: float) -> bool:
+    """Nothing under way, and all that was spent has long reached the store."""
+    return not account.running and not account.reserved and now - account.last_used > REST_SECONDS

@@ -49,13 +49,13 @@ def _shuffled(deployments: list[Deployment], draw: Callable[[], float]) -> list[
     shuffled: list[Deployment] = []
     while len(left) > 1:
         point = draw() * sum(deployment.weight for deployment in left)
+        chosen = len(left) - 1
         for index, deployment in enumerate(left):
             point -= deployment.weight
             if point < 0:
+                chosen = index
                 break
-        else:
-            index = len(left) - 1
-        shuffled.append(left.pop(index))
+        shuffled.append(left.pop(chosen))
     return shuffled + left
 
 

@@ -1,0 +1,189 @@
+"""The data plane's front: the route table, and the few answers that need no provider. It must not decide rights.
+
+Paths: every operation exists with and without `/v1`, below `/openai/deployments/{model}` and below
+`/engines/{model}`. What is not in the table belongs to the control plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.core.operation import BodyKind, Endpoint, Operation
+from ostiary.gateway.answer import fault_head
+from ostiary.gateway.exchange import Exchange
+from ostiary.gateway.ledger.account import Account
+from ostiary.gateway.plane import Plane
+from ostiary.gateway.policy.authorise import find_group, listed, may_use, usable
+from ostiary.gateway.policy.identify import credential_of
+from ostiary.gateway.ports import Inbound, Route
+from ostiary.wire.dialects.openai_chat import raw, wire
+from ostiary.wire.dialects.openai_chat.faults import encode_fault
+
+_NONE = BodyKind.NONE
+_OWN_ENDPOINTS = (
+    Endpoint("models.list", Operation.RAW, "GET", "/models", _NONE),
+    Endpoint("models.get", Operation.RAW, "GET", "/models/{id}", _NONE),
+)
+LOCAL_PATHS = ("/health/liveliness", "/health/liveness", "/health/readiness", "/metrics")
+_MODEL_PREFIXES = ("/openai/deployments/", "/engines/", "/v1/engines/")
+_JSON_HEAD = b"content-type: application/json\r\n"
+_encode = msgspec.json.Encoder().encode
+
+LocalAnswer = tuple[int, bytes, bytes]  # status, header lines, body
+
+
+class RouteTable:
+    """Which endpoint a method and a canonical path mean."""
+
+    def __init__(self, endpoints: tuple[Endpoint, ...]) -> None:
+        self._fixed: dict[str, dict[bytes, Route]] = {}
+        self._with_item: list[tuple[str, str, bytes, Endpoint]] = []
+        self._below_model: dict[str, dict[bytes, Endpoint]] = {}
+        for endpoint in endpoints:
+            method = endpoint.method.encode()
+            for prefix in ("/v1", ""):
+                path = prefix + endpoint.path
+                if "{id}" in path:
+                    before, _, after = path.partition("{id}")
+                    self._with_item.append((before, after, method, endpoint))
+                else:
+                    self._fixed.setdefault(path, {})[method] = Route(endpoint)
+            if endpoint.body is not _NONE and "{id}" not in endpoint.path:
+                self._below_model.setdefault(endpoint.path, {})[method] = endpoint
+        # "/files/{id}/content" before "/files/{id}"
+        self._with_item.sort(key=lambda row: (-len(row[0]), -len(row[1])))
+
+    def find(self, method: bytes, path: str) -> Route | None:
+        """The route; None for a path that is not the data plane's.
+
+        Raises:
+            Fault: METHOD_NOT_ALLOWED.
+        """
+        methods = self._fixed.get(path)
+        if methods is not None:
+            route = methods.get(method)
+            if route is None:
+                raise _wrong_method()
+            return route
+        for prefix in _MODEL_PREFIXES:
+            if path.startswith(prefix):
+                return self._below(method, path, prefix)
+        return self._item(method, path)
+
+    def _below(self, method: bytes, path: str, prefix: str) -> Route | None:
+        rest = path[len(prefix) :]
+        for tail, methods in self._below_model.items():
+            if rest.endswith(tail) and len(rest) > len(tail):
+                endpoint = methods.get(method)
+                if endpoint is None:
+                    raise _wrong_method()
+                return Route(endpoint, model=rest[: -len(tail)])
+        return None
+
+    def _item(self, method: bytes, path: str) -> Route | None:
+        wrong = False
+        for before, after, wanted, endpoint in self._with_item:
+            if not path.startswith(before) or not path.endswith(after):
+                continue
+            item = path[len(before) : len(path) - len(after)]
+            if not item or ("/" in item and endpoint.name != "models.get"):
+                continue
+            if wanted == method:
+                return Route(endpoint, item=item)
+            wrong = True
+        if wrong:
+            raise _wrong_method()
+        return None
+
+
+class FrontDoor:
+    """The `Door` the edge calls.
+
+    Args:
+        local: answers of the process about itself by path: health and metrics. They get the inbound request, and
+            may raise `Fault`.
+    """
+
+    def __init__(self, plane: Plane, local: Mapping[str, Callable[[Inbound], Awaitable[LocalAnswer]]]) -> None:
+        endpoints = (*wire.ENDPOINTS, *raw.ENDPOINTS, *_OWN_ENDPOINTS)
+        self._plane = plane
+        self._local = dict(local)
+        self._table = RouteTable(endpoints)
+        self._local_routes = {
+            path: Route(Endpoint(f"local{path}", Operation.RAW, "GET", path, _NONE)) for path in self._local
+        }
+        self.endpoints = endpoints
+
+    def route(self, method: bytes, path: str) -> Route | None:
+        """See `Door.route`."""
+        local = self._local_routes.get(path)
+        if local is None:
+            return self._table.find(method, path)
+        if method not in (b"GET", b"HEAD"):
+            raise _wrong_method()
+        return local
+
+    async def serve(self, inbound: Inbound, route: Route) -> None:
+        """See `Door.serve`."""
+        name = route.endpoint.name
+        if name.startswith("local/"):
+            await self._answer(inbound, self._local[inbound.path])
+        elif name == "models.list":
+            await self._answer(inbound, self._models)
+        elif name == "models.get":
+            await self._answer(inbound, lambda request: self._model(request, route.item))
+        else:
+            exchange = Exchange(self._plane, inbound, route)
+            await exchange.run()
+
+    async def _answer(self, inbound: Inbound, make: Callable[[Inbound], Awaitable[LocalAnswer]]) -> None:
+        try:
+            status, head, body = await make(inbound)
+        except Fault as fault:
+            self._plane.refused(fault)
+            call_id = self._plane.new_id(self._plane.clock.now())
+            status, head, body = fault.status, fault_head(fault, call_id), encode_fault(fault)
+        if not inbound.gone:
+            inbound.answer(status, head, body)
+
+    async def _models(self, inbound: Inbound) -> LocalAnswer:
+        """GET /v1/models: what the key may use, and nothing else."""
+        key = (await self._caller(inbound)).key
+        names = dict.fromkeys(listed(self._plane.snapshot, key))
+        return 200, _JSON_HEAD, _encode({"object": "list", "data": [_model_row(name) for name in names]})
+
+    async def _model(self, inbound: Inbound, name: str) -> LocalAnswer:
+        """GET /v1/models/{id}: 404 alike for a model that does not exist and one that is not his."""
+        key = (await self._caller(inbound)).key
+        snapshot = self._plane.snapshot
+        group = snapshot.aliases.get(name, name)
+        if not find_group(snapshot, group) or not (may_use(snapshot, key, name) or may_use(snapshot, key, group)):
+            raise Fault(Kind.UNKNOWN_MODEL, "there is no such model", param="model")
+        return 200, _JSON_HEAD, _encode(_model_row(name))
+
+    async def _caller(self, inbound: Inbound) -> Account:
+        text = credential_of(inbound.headers, self._plane.key_header)
+        account = self._plane.keys.resident(text) or await self._plane.keys.find(text)
+        usable(account.key, self._plane.clock.now())
+        return account
+
+    async def administrator(self, inbound: Inbound) -> None:
+        """Refuse everybody but the administrator's key.
+
+        Raises:
+            Fault: UNAUTHENTICATED or ROUTE_DENIED.
+        """
+        account = await self._caller(inbound)
+        if not account.key.admin:
+            raise Fault(Kind.ROUTE_DENIED, "only the administrator may do this", origin=Origin.POLICY)
+
+
+def _model_row(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 1_677_610_602, "owned_by": "ostiary"}
+
+
+def _wrong_method() -> Fault:
+    return Fault(Kind.METHOD_NOT_ALLOWED, "this path does not take this method")

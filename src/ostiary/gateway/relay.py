@@ -1,0 +1,178 @@
+"""From the provider's bytes to the client's: the tap, the commit point, silence, and backpressure both ways.
+
+It must not decide what a failure means for the request; it reports, and says whether the answer had begun.
+
+A stream is relayed by callbacks: bytes come in from the upstream connection and go out to the client's transport in
+the same call, without a task in between. The commit point is the first byte handed to the client: before it the
+exchange may try another target, after it never. Two things commit: the first event of the answer, and silence, when a
+comment has to keep the client's connection alive. The last bytes wait for the ledger: `settle` is called before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from ostiary.core.fault import Fault, Kind, Origin, Retry
+from ostiary.gateway.ports import Inbound
+from ostiary.gateway.upstream.response import Response
+
+PING = b": ping\n\n"
+
+
+class Tap(Protocol):
+    """What watches a stream: the dialect's `StreamTap` for events, `OpaqueTap` for bytes that nobody reads."""
+
+    done: bool
+    fault: Fault | None
+    chunks: int
+
+    def feed(self, data: bytes) -> bytes: ...
+    def finish(self) -> bytes: ...
+    @property
+    def whole(self) -> bool: ...
+
+
+class OpaqueTap:
+    """A tap for bytes without events: audio, files. Whole when the transport says so."""
+
+    __slots__ = ("chunks", "done", "fault")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.fault: Fault | None = None
+        self.chunks = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """All of it."""
+        return data
+
+    def finish(self) -> bytes:
+        """Nothing is left."""
+        return b""
+
+    @property
+    def whole(self) -> bool:
+        """The transport's word is all there is."""
+        return True
+
+
+class Relay:
+    """The client's side of one exchange's stream, over all its attempts.
+
+    Args:
+        head: gives status and header lines at the commit point.
+        settle: called once, before the last bytes of a whole answer.
+        ping_seconds: silence after which an event stream gets a comment; 0 for never.
+
+    `deadline` and `expire` are for the sweeper.
+    """
+
+    __slots__ = ("_done", "_head", "_inbound", "_loop", "_ping", "_response", "_settle", "committed", "deadline", "tap")
+
+    def __init__(
+        self,
+        inbound: Inbound,
+        head: Callable[[], tuple[int, bytes]],
+        settle: Callable[[], None],
+        ping_seconds: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.tap: Tap = OpaqueTap()
+        self.committed = False
+        self.deadline = loop.time() + ping_seconds if ping_seconds else 0.0
+        self._inbound = inbound
+        self._head = head
+        self._settle = settle
+        self._ping = ping_seconds
+        self._loop = loop
+        self._response: Response | None = None
+        self._done: asyncio.Future[None] | None = None
+
+    async def run(self, response: Response, tap: Tap) -> None:
+        """Relay one answer to its end.
+
+        Raises:
+            Fault: the answer is not whole. `committed` tells whether the client has seen a part of it.
+        """
+        self.tap = tap
+        self._response = response
+        self._done = self._loop.create_future()
+        inbound = self._inbound
+        inbound.on_blocked, inbound.on_writable = response.pause, response.resume
+        try:
+            response.attach(self)
+            if not inbound.writable:
+                response.pause()
+            await self._done
+        except BaseException:
+            response.abort()
+            raise
+        finally:
+            inbound.on_blocked = inbound.on_writable = None
+            self._response = None
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes from the provider."""
+        tap = self.tap
+        out = tap.feed(data)
+        if tap.fault is not None:
+            self._fail(tap.fault)
+        elif tap.done:
+            self._finish(out)
+        elif out:
+            if not self.committed:
+                self._commit()
+            self._inbound.write(out)
+        if self._ping:
+            self.deadline = self._loop.time() + self._ping
+
+    def on_end(self) -> None:
+        """The provider's transport has come to its announced end."""
+        tap = self.tap
+        out = tap.finish()
+        if tap.fault is not None:
+            self._fail(tap.fault)
+        elif tap.whole:
+            self._finish(out)
+        else:
+            self._fail(truncated())
+
+    def on_fault(self, fault: Fault) -> None:
+        """The provider's transport broke."""
+        self._fail(fault)
+
+    def expire(self) -> None:
+        """Silence: tell the client that somebody is still there. This commits."""
+        self.deadline = self._loop.time() + self._ping
+        if not self._inbound.gone:
+            if not self.committed:
+                self._commit()
+            self._inbound.write(PING)
+
+    def _commit(self) -> None:
+        self.committed = True
+        status, head = self._head()
+        self._inbound.start(status, head)
+
+    def _finish(self, last: bytes) -> None:
+        done = self._done
+        if done is None or done.done():
+            return
+        self._settle()
+        if not self.committed:
+            self._commit()
+        if last:
+            self._inbound.write(last)
+        self._inbound.end()
+        done.set_result(None)
+
+    def _fail(self, fault: Fault) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(fault)
+
+
+def truncated() -> Fault:
+    """The fault of a stream whose end never came."""
+    return Fault(Kind.TRUNCATED, "the provider broke off its answer", origin=Origin.UPSTREAM, retry=Retry.SAME)
