@@ -2,17 +2,213 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import TypeVar
 
-from ostiary.config.shapes import Environment, Loaded
+import msgspec
+
+from ostiary.config.adminkey import weakness
+from ostiary.config.document import Document, read
+from ostiary.config.models import block, credential_entries, model_entries
+from ostiary.config.node import Node
+from ostiary.config.problem import Finding, Place, Status, error, warning
+from ostiary.config.routing import aliases, routing_settings
+from ostiary.config.shapes import (
+    EdgeSettings,
+    Environment,
+    GeneralSettings,
+    LedgerSettings,
+    Loaded,
+    MetricsSettings,
+    ModelDefaults,
+    OstiarySettings,
+    UpstreamSettings,
+)
+from ostiary.config.survey import Survey
+from ostiary.core.secret import Secret
+from ostiary.core.snapshot import LimitSettings
+
+MEBIBYTE = 1024 * 1024
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+_REGION = re.compile(r"[a-z0-9]{2,8}\Z")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
+_PROXY = re.compile(r"http://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?\Z|http://\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?/?\Z")
 
 
 def load(path: str | None, environ: Mapping[str, str], *, dev: bool = False) -> Loaded:
-    """Read a configuration and all it includes.
+    """Read a configuration and all it includes. Never raises: what is wrong is in `Loaded.problems`.
 
     Args:
         path: the main file; None for the defaults and the environment alone.
         environ: the process environment.
-        dev: accept weak master keys.
+        dev: accept admin keys that are easy to guess.
     """
-    return Loaded(files=(path,) if path else (), environment=Environment(environ))
+    if path is None:
+        document = Document(Node({}, Place()), (), Environment(environ), ())
+    else:
+        document = read(path, environ)
+    root, environment, survey = document.root, document.environment, Survey(problems=list(document.problems))
+    values = survey.block(root, "", "")
+    _note_overridden(values, survey)
+    router, litellm = block(values.get("router_settings")), block(values.get("litellm_settings"))
+    general, own = block(values.get("general_settings")), block(values.get("ostiary"))
+    edge = block(own.get("edge"))
+    return Loaded(
+        files=document.files,
+        models=tuple(model_entries(_rows(values, "model_list"), _nodes(root, "model_list"), survey)),
+        credentials=credential_entries(_rows(values, "credential_list"), _nodes(root, "credential_list"), survey),
+        aliases=aliases(router, survey),
+        defaults=_defaults(router, litellm),
+        routing=routing_settings(router, litellm, block(own.get("routing")), survey),
+        limits=_limits(general, own, edge),
+        general=_general(general, root, environment, survey, dev=dev),
+        ostiary=_ostiary(own, edge, survey),
+        environment=environment,
+        places=survey.places,
+        findings=tuple(survey.findings),
+        problems=tuple(survey.problems),
+    )
+
+
+def _rows(values: Mapping[str, object], name: str) -> list[dict[str, object]]:
+    rows = values.get(name)
+    return rows if isinstance(rows, list) else []
+
+
+def _nodes(root: Node, name: str) -> list[Node]:
+    node = root.members.get(name)
+    return node.items if node else []
+
+
+def _note_overridden(values: Mapping[str, object], survey: Survey) -> None:
+    router = block(values.get("router_settings"))
+    shared = {f"litellm_settings.{name}" for name in block(values.get("litellm_settings")) if name in router}
+    for index, finding in enumerate(survey.findings):
+        if finding.setting in shared and finding.status is Status.USED:
+            note = "router_settings has it too, and wins"
+            survey.findings[index] = Finding(finding.place, finding.setting, Status.INERT, note)
+
+
+def _defaults(router: Mapping[str, object], litellm: Mapping[str, object]) -> ModelDefaults:
+    verify = litellm.get("ssl_verify")
+    timeout = router.get("timeout", litellm.get("request_timeout"))
+    return ModelDefaults(
+        params=block(router.get("default_litellm_params")),
+        timeout=_number(timeout),
+        stream_timeout=_number(router.get("stream_timeout")),
+        max_parallel=_get(router, "default_max_parallel_requests", int),
+        verify=verify is not False,
+        ca_file=verify if isinstance(verify, str) else None,
+        ignore_invalid=router.get("ignore_invalid_deployments") is not False,
+    )
+
+
+def _limits(general: Mapping[str, object], own: Mapping[str, object], edge: Mapping[str, object]) -> LimitSettings:
+    limits = LimitSettings()
+    body = _number(edge.get("max_body_mb", general.get("max_request_size_mb")))
+    answer = _number(general.get("max_response_size_mb"))
+    return LimitSettings(
+        max_body=int(body * MEBIBYTE) if body else limits.max_body,
+        max_answer=int(answer * MEBIBYTE) if answer else limits.max_answer,
+        ping_seconds=_number(own.get("ping_seconds")) or limits.ping_seconds,
+        default_output_estimate=_get(own, "default_output_estimate", int) or limits.default_output_estimate,
+    )
+
+
+def _general(
+    general: Mapping[str, object], root: Node, environment: Environment, survey: Survey, *, dev: bool
+) -> GeneralSettings:
+    header = _get(general, "litellm_key_header_name", str) or ""
+    if header and not _HEADER_NAME.match(header):
+        place = survey.places["general_settings.litellm_key_header_name"]
+        survey.problems.append(
+            error(place, "general_settings.litellm_key_header_name", "expected the name of a header")
+        )
+        header = ""
+    region = environment.get("OSTIARY_REGION") or GeneralSettings().region
+    if not _REGION.match(region):
+        survey.problems.append(error(Place(), "OSTIARY_REGION", "expected 2 to 8 lower-case letters or digits"))
+        region = GeneralSettings().region
+    port = environment.get("PORT") or str(GeneralSettings().port)
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        survey.problems.append(error(Place(), "PORT", "expected a number from 1 to 65535"))
+        port = str(GeneralSettings().port)
+    return GeneralSettings(
+        admin_key=_admin_key(root, environment, survey, dev=dev),
+        database_url=_get(general, "database_url", Secret) or _variable(environment, "DATABASE_URL"),
+        redis_url=_variable(environment, "REDIS_URL"),
+        key_header=header.lower(),
+        data_dir=environment.get("OSTIARY_DATA_DIR") or "",
+        region=region,
+        port=int(port),
+    )
+
+
+def _admin_key(root: Node, environment: Environment, survey: Survey, *, dev: bool) -> Secret | None:
+    """The key of the file, else of the environment. Judged as text, before it becomes a `Secret`."""
+    name = "general_settings.master_key"
+    node = root.members.get("general_settings", root).members.get("master_key")
+    found: list[tuple[Place, str, str]] = []
+    if node is not None and isinstance(node.value, str | int | float) and str(node.value).strip():
+        found.append((node.place, name, str(node.value)))
+    for variable in ("OSTIARY_ADMIN_KEY", "LITELLM_MASTER_KEY"):
+        text = environment.get(variable)
+        if text is not None:
+            found.append((Place(), variable, text))
+    if not found or (node is not None and node.missing):
+        return None
+    place, setting, key = found[0]
+    for _, other, text in found[1:]:
+        if text != key:
+            survey.problems.append(warning(place, setting, f"{other} differs and is not used"))
+    reason = weakness(key, dev=dev)
+    if not reason:
+        return Secret(key)
+    hint = "make one with: openssl rand -hex 24, and put sk- before it"
+    survey.problems.append(error(place, setting, reason, hint))
+    return None
+
+
+def _ostiary(own: Mapping[str, object], edge: Mapping[str, object], survey: Survey) -> OstiarySettings:
+    upstream = dict(block(own.get("upstream")))
+    proxy = upstream.get("proxy")
+    if isinstance(proxy, str) and not _PROXY.match(proxy):
+        reason = "expected http://host:port" + (", without user and password" if "@" in proxy else "")
+        survey.problems.append(error(survey.places["ostiary.upstream.proxy"], "ostiary.upstream.proxy", reason))
+        del upstream["proxy"]
+    hosts = edge.get("allowed_hosts")
+    if isinstance(hosts, tuple) and not all(_HOST.match(host) for host in hosts):
+        place = survey.places["ostiary.edge.allowed_hosts"]
+        survey.problems.append(error(place, "ostiary.edge.allowed_hosts", "expected host names"))
+    return OstiarySettings(
+        edge=_struct(EdgeSettings, edge),
+        upstream=_struct(UpstreamSettings, upstream),
+        metrics=_struct(MetricsSettings, block(own.get("metrics"))),
+        ledger=_struct(LedgerSettings, block(own.get("ledger"))),
+        drain_seconds=_struct(OstiarySettings, {"drain_seconds": own.get("drain_seconds")}).drain_seconds,
+        demo=own.get("demo") is True,
+    )
+
+
+def _struct(kind: type[S], values: Mapping[str, object]) -> S:
+    """A settings struct of those values that it has fields for; the walk has typed them."""
+    names = {field.name for field in msgspec.structs.fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in names and value is not None})
+
+
+def _variable(environment: Environment, name: str) -> Secret | None:
+    text = environment.get(name)
+    return Secret(text) if text else None
+
+
+def _get(values: Mapping[str, object], name: str, kind: type[T]) -> T | None:
+    value = values.get(name)
+    return value if isinstance(value, kind) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, Union
 
 from ostiary.config.problem import Place
+from ostiary.core.secret import Secret
 
-Scalar: TypeAlias = bool | int | float | str | None
+Scalar: TypeAlias = bool | int | float | str | Secret | None
 Tree: TypeAlias = Union[Scalar, "dict[str, Node]", "list[Node]"]
 
 SHOWN_LENGTH = 80
@@ -48,11 +49,37 @@ def plain(node: Node) -> object:
     return node.value
 
 
-def each(node: Node) -> Iterator[Node]:
-    """The node and all below it."""
-    yield node
+def located(value: object, place: Place, depth: int = 40) -> Node:
+    """A tree of a value that did not come from a file: JSON values and `Secret`.
+
+    Raises:
+        ValueError: anything else in it, text with half a surrogate pair, or nested deeper than `depth`.
+    """
+    if depth < 0:
+        raise ValueError("nested too deep")
+    if isinstance(value, Mapping):
+        return Node({_text(name): located(member, place, depth - 1) for name, member in value.items()}, place)
+    if isinstance(value, list | tuple):
+        return Node([located(item, place, depth - 1) for item in value], place)
+    if isinstance(value, str):
+        return Node(_text(value), place)
+    if value is None or isinstance(value, bool | int | float | Secret):
+        return Node(value, place)
+    raise ValueError("not a JSON value")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("not text")
+    return value
+
+
+def missing_in(node: Node) -> tuple[str, ...]:
+    """The variables that are missing anywhere in the tree."""
+    found = list(node.missing)
     for child in [*node.members.values(), *node.items]:
-        yield from each(child)
+        found.extend(missing_in(child))
+    return tuple(found)
 
 
 def mapped(node: Node, change: Callable[[Node], Node]) -> Node:
@@ -68,7 +95,14 @@ def kind_of(value: object) -> str:
     """What a value is, in the words of a person who writes YAML."""
     if value is None:
         return "nothing"
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        Secret: "text",
+        dict: "a mapping",
+    }
     return names.get(type(value), "a list")
 
 

@@ -14,6 +14,9 @@ from ostiary.config.settings_models import MODEL_SETTINGS
 from ostiary.config.settings_ostiary import OSTIARY_SETTINGS
 from ostiary.config.settings_router import ROUTER_SETTINGS
 
+PARAMS = "model_list[].litellm_params"
+DEFAULT_PARAMS = "router_settings.default_litellm_params"  # the same names, but for those it refuses
+
 SETTINGS: tuple[Setting, ...] = (
     *MODEL_SETTINGS,
     *ROUTER_SETTINGS,
@@ -54,7 +57,10 @@ def find(block: str, name: str) -> Setting | None:
     """The row of `name` in a block: its own, or the block's row for any name."""
     rows = by_path()
     path = f"{block}.{name}" if block else name
-    return rows.get(path) or rows.get(f"{block}.*")
+    row = rows.get(path) or rows.get(f"{block}.*")
+    if row is None and block == DEFAULT_PARAMS:
+        return rows.get(f"{PARAMS}.{name}")
+    return row
 
 
 def nearest(block: str, name: str, cutoff: float = 0.6) -> str:
@@ -62,6 +68,8 @@ def nearest(block: str, name: str, cutoff: float = 0.6) -> str:
 
     A name that is known in another block gives that block's name with it.
     """
+    if block == DEFAULT_PARAMS:
+        block = PARAMS
     close = difflib.get_close_matches(name[:80], _members().get(block, ()), n=1, cutoff=cutoff)
     if close:
         return close[0]

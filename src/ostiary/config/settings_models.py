@@ -30,6 +30,7 @@ PRICES = (
     ("output_cost_per_image", "Dollars per picture."),
     ("input_cost_per_image", "Dollars per picture, where the price table states it on the input side."),
     ("input_cost_per_request", "Dollars per request."),
+    ("input_cost_per_query", "Another name of `input_cost_per_request`."),
 )
 
 _NOT_OFFERED = "For a provider that has no row in the table of providers yet."

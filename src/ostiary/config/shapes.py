@@ -40,16 +40,19 @@ class Environment:
 class ModelEntry(msgspec.Struct, frozen=True):
     """One row of `model_list`. Credentials in `params` are `Secret`; other values are plain JSON values.
 
-    `places` maps a dotted name ("litellm_params.api_base") to its line. `missing` names the environment variables
-    that the row refers to and that are not set.
+    `label` is how reports call the row ("model_list[2]"); `places` maps a dotted name below it
+    ("litellm_params.api_base") to its line. `missing` names the environment variables that the row refers to and that
+    are not set.
     """
 
     model_name: str
     params: Mapping[str, object] = NOTHING
     info: Mapping[str, object] = NOTHING
+    label: str = ""
     place: Place = Place()
     places: Mapping[str, Place] = MappingProxyType({})
     missing: tuple[str, ...] = ()
+    stored_id: str = ""  # the id of a row of `/model/new`; empty for a row of a file
 
     def __repr__(self) -> str:
         return f"ModelEntry({self.model_name!r}, {self.place})"
