@@ -70,7 +70,7 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True):
         total += max(plain_in, 0) * self.input + max(plain_out, 0) * self.output
         if usage.images or usage.milliseconds or usage.characters:
             total += usage.images * self.image
-            total += usage.milliseconds * (self.second_in + self.second_out) // 1000
+            total += -(-usage.milliseconds * (self.second_in + self.second_out) // 1000)
             total += usage.characters * (self.character_in + self.character_out)
         return -(-total // MILLION) + self.request
 

@@ -387,6 +387,8 @@ class Exchange:
             usage = self._estimated_usage()
         price = self._target.deployment.price
         cost = price.cost(usage) if price is not None else 0
+        if not cost and usage != NOTHING and self._record.price is not PriceState.FREE:
+            self._record.price = PriceState.UNKNOWN  # the price names no rate for what was measured
         self._entry.settle(usage, measured=measured, outcome=outcome, status=status, cost=cost, fault=fault)
 
     def _estimated_usage(self) -> Usage:

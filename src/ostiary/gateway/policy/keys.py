@@ -32,7 +32,14 @@ class KeyIndex:
         capacity: how many accounts are kept at rest.
     """
 
-    def __init__(self, digest: Callable[[str], bytes], source: KeySource, clock: Clock, capacity: int = 50_000) -> None:
+    def __init__(
+        self,
+        digest: Callable[[str], bytes],
+        source: KeySource,
+        account: Callable[[VirtualKey], Account],
+        clock: Clock,
+        capacity: int = 50_000,
+    ) -> None:
         self._digest = digest
         self._source = source
         self._account = account

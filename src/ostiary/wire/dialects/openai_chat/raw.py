@@ -138,9 +138,8 @@ def answered_usage(body: bytes, meter: Meter, asked: Usage) -> Usage | None:
         facts = _pictures(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return stated
-    if meter is Meter.IMAGES:
-        base = stated or Usage()
-        return msgspec.structs.replace(base, images=len(facts.data)) if facts.data or stated else None
+    if meter is Meter.IMAGES and stated is None:  # tokens, where stated, are what is billed
+        return Usage(images=len(facts.data)) if facts.data else None
     if meter is Meter.SECONDS and facts.duration is not None and stated is None:
         return Usage(milliseconds=_milliseconds(facts.duration))
     return stated
