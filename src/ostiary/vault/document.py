@@ -30,6 +30,13 @@ def guarded(document: Mapping[str, object]) -> dict[str, object]:
     return {name: _guard(value, is_credential(name) or name in _HEADERS) for name, value in document.items()}
 
 
+def has_secret(value: object) -> bool:
+    """Whether there is a `Secret` anywhere in a value."""
+    if isinstance(value, Mapping):
+        return any(map(has_secret, value.values()))
+    return any(map(has_secret, value)) if isinstance(value, list) else isinstance(value, Secret)
+
+
 def masked(document: Mapping[str, object]) -> dict[str, object]:
     """The document for showing: a `Secret` becomes asterisks."""
     return {name: _mask(value) for name, value in document.items()}

@@ -1,0 +1,183 @@
+"""Questions to the ledger: pages of records by index, sums from rollups. It must not sum up single records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import ColumnElement, Table, and_, func, select, true, tuple_
+
+from ostiary.core.money import Nano
+from ostiary.core.price import PriceState
+from ostiary.core.record import Outcome, Record
+from ostiary.core.usage import Usage
+from ostiary.store.database import Database
+from ostiary.store.rows import json_value
+from ostiary.store.tables import usage, usage_daily, usage_labels
+
+Dimension = Literal[
+    "day", "key_id", "user_id", "team_id", "organization_id", "model", "upstream_model", "provider", "endpoint"
+]
+COUNTED_AT_MOST = 100_000  # a total that would need more rows than this to be counted is cut off here
+
+_DAILY_COUNTS = [column.name for column in usage_daily.c if not column.primary_key]
+_USAGE = Usage.__struct_fields__
+_RECORD = [name for name in Record.__struct_fields__ if name != "usage"]
+
+
+class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which days and whose. Days since the epoch (UTC), both inclusive; None means any."""
+
+    first_day: int | None = None
+    last_day: int | None = None
+    key_id: str | None = None
+    user_id: str | None = None
+    team_id: str | None = None
+    organization_id: str | None = None
+    model: str | None = None
+    provider: str | None = None
+
+
+class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records. Times are Unix milliseconds, `since` inclusive and `until` exclusive; None means any."""
+
+    since: int | None = None
+    until: int | None = None
+    record_id: str | None = None
+    key_id: str | None = None
+    user_id: str | None = None
+    team_id: str | None = None
+    model: str | None = None
+    end_user: str | None = None
+
+
+class Sum(msgspec.Struct, frozen=True):
+    """What one group consumed. `place` holds the group's values in the order asked for; `cost` is nanodollars."""
+
+    place: tuple[Any, ...]
+    requests: int = 0
+    ok: int = 0
+    failed: int = 0
+    unpriced: int = 0
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_creation: int = 0
+    reasoning: int = 0
+    cost: Nano = 0
+
+
+class LabelSum(msgspec.Struct, frozen=True):
+    """What a tag or an end user consumed; `cost` is nanodollars."""
+
+    label: str
+    requests: int
+    tokens: int
+    cost: Nano
+
+
+class UsageReports:
+    """Reads of the ledger for people and programs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def sums(
+        self, by: Sequence[Dimension], where: UsageFilter, *, largest: int | None = None, offset: int = 0
+    ) -> list[Sum]:
+        """Sums from the daily rollup, grouped and ordered by `by`.
+
+        Args:
+            by: dimensions to group by; none gives one sum over everything.
+            where: days and owners.
+            largest: only so many groups, those of the highest cost, highest first.
+            offset: groups to leave out before them.
+        """
+        columns = [usage_daily.c[name] for name in by]
+        counts = [func.coalesce(func.sum(usage_daily.c[name]), 0).label(name) for name in _DAILY_COUNTS]
+        query = select(*columns, *counts).where(_daily_condition(where)).group_by(*columns).order_by(*columns)
+        if largest is not None:
+            costliest = func.sum(usage_daily.c.cost).desc()
+            query = query.order_by(None).order_by(costliest, *columns).limit(largest).offset(offset)
+        async with self._database.read() as connection:
+            rows = await connection.execute(query)
+            return [Sum(tuple(row[: len(columns)]), *map(int, row[len(columns) :])) for row in rows]
+
+    async def days(self, where: UsageFilter, *, limit: int, offset: int) -> tuple[list[int], int]:
+        """Days that have usage, newest first, and how many there are."""
+        condition = _daily_condition(where)
+        query = select(usage_daily.c.day).where(condition).distinct().order_by(usage_daily.c.day.desc())
+        async with self._database.read() as connection:
+            days = [day for (day,) in await connection.execute(query)]
+        return days[offset : offset + limit], len(days)
+
+    async def labels(
+        self, kind: Literal["tag", "end_user"], first_day: int, last_day: int, *, limit: int
+    ) -> list[LabelSum]:
+        """The costliest tags or end users of these days."""
+        table = usage_labels.c
+        sums = [func.sum(table[name]).label(name) for name in ("requests", "tokens", "cost")]
+        query = select(table.label, *sums).where(table.kind == kind, table.day.between(first_day, last_day))
+        query = query.group_by(table.label).order_by(func.sum(table.cost).desc(), table.label).limit(limit)
+        async with self._database.read() as connection:
+            return [LabelSum(label, *map(int, rest)) for label, *rest in await connection.execute(query)]
+
+    async def label_names(self, kind: Literal["tag", "end_user"], *, limit: int) -> list[str]:
+        """Tags or end users ever seen, in alphabetical order."""
+        query = select(usage_labels.c.label).where(usage_labels.c.kind == kind).distinct()
+        async with self._database.read() as connection:
+            return [label for (label,) in await connection.execute(query.order_by(usage_labels.c.label).limit(limit))]
+
+    async def records(
+        self, where: LogFilter, *, limit: int, offset: int = 0, before: tuple[int, str] | None = None
+    ) -> list[Record]:
+        """Records, newest first.
+
+        Args:
+            where: whose and when.
+            limit: rows at most.
+            offset: rows to leave out; costly when large.
+            before: (`started`, `id`) of the last row of the page before this one; costs nothing however deep.
+        """
+        condition = _log_condition(where)
+        if before is not None:
+            condition = and_(condition, tuple_(usage.c.started, usage.c.id) < tuple_(*before))
+        query = select(usage).where(condition).order_by(usage.c.started.desc(), usage.c.id.desc())
+        async with self._database.read() as connection:
+            return [_record(row._mapping) for row in await connection.execute(query.limit(limit).offset(offset))]
+
+    async def count(self, where: LogFilter) -> int:
+        """How many records there are, `COUNTED_AT_MOST` at most."""
+        found = select(usage.c.id).where(_log_condition(where)).limit(COUNTED_AT_MOST).subquery()
+        async with self._database.read() as connection:
+            return (await connection.execute(select(func.count()).select_from(found))).scalar_one()
+
+
+def _daily_condition(where: UsageFilter) -> ColumnElement[bool]:
+    days = [
+        usage_daily.c.day >= where.first_day if where.first_day is not None else true(),
+        usage_daily.c.day <= where.last_day if where.last_day is not None else true(),
+    ]
+    names = ("key_id", "user_id", "team_id", "organization_id", "model", "provider")
+    return and_(*days, *_equal(usage_daily, where, names))
+
+
+def _log_condition(where: LogFilter) -> ColumnElement[bool]:
+    parts = [
+        usage.c.started >= where.since if where.since is not None else true(),
+        usage.c.started < where.until if where.until is not None else true(),
+        usage.c.id == where.record_id if where.record_id is not None else true(),
+    ]
+    return and_(*parts, *_equal(usage, where, ("key_id", "user_id", "team_id", "model", "end_user")))
+
+
+def _equal(table: Table, where: msgspec.Struct, names: Sequence[str]) -> list[ColumnElement[bool]]:
+    return [table.c[name] == value for name in names if (value := getattr(where, name)) is not None]
+
+
+def _record(row: Any) -> Record:
+    values = {name: row[name] for name in _RECORD}
+    values["outcome"], values["price"] = Outcome(row["outcome"]), PriceState(row["price"])
+    values["tags"] = json_value(row["tags"], tuple[str, ...])
+    return Record(**values, usage=Usage(**{name: row[name] for name in _USAGE}))
