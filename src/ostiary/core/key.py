@@ -40,3 +40,4 @@ class VirtualKey(msgspec.Struct, frozen=True):
     spend_from: float = 0.0
     admin: bool = False
     revision: int = 0
+    retired_until: float | None = None  # this digest is of an earlier text, in its grace period until then

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
+
+import msgspec
 
 from ostiary.core.clock import Clock
 from ostiary.core.ids import well_formed_key
@@ -46,16 +49,19 @@ class KeyIndex:
         self._clock = clock
         self._capacity = capacity
         self._accounts: OrderedDict[bytes, Account] = OrderedDict()
-        self._by_id: dict[str, bytes] = {}
+        self._by_id: dict[str, Account] = {}
+        self._retired: dict[bytes, tuple[Account, float]] = {}
         self._absent: OrderedDict[bytes, float] = OrderedDict()
         self._admin: Account | None = None
 
     def set_admin(self, digest: bytes) -> None:
         """The administrator's key: every right, no limit, not in the store."""
         if self._admin is not None:
+            if self._admin.key.digest == digest:
+                return
             self._accounts.pop(self._admin.key.digest, None)
-        self._admin = Account(VirtualKey(id=ADMIN_KEY_ID, digest=digest, alias="admin", admin=True), self._clock.now())
-        self._accounts[digest] = self._admin
+        key = VirtualKey(id=ADMIN_KEY_ID, digest=digest, alias="admin", admin=True)
+        self._admin = self._accounts[digest] = self._by_id[ADMIN_KEY_ID] = self._account(key)
 
     def resident(self, text: str) -> Account | None:
         """The account of a key, if the index holds it. The hot path."""
@@ -72,6 +78,9 @@ class KeyIndex:
         if account is not None:
             return account
         now = self._clock.monotonic()
+        retired = self._retired.get(digest)
+        if retired is not None and retired[1] > self._clock.now():
+            return retired[0]
         # A key of our own format with a wrong checksum is a typo or a forgery: no store is asked.
         if well_formed_key(text) is False or self._absent.get(digest, 0.0) > now:
             raise unknown_key()
@@ -84,53 +93,56 @@ class KeyIndex:
     def put(self, key: VirtualKey, *, cancel_in_flight: bool = False) -> None:
         """A key was created or changed. One that rests in the store is not loaded for that."""
         self._absent.pop(key.digest, None)
-        old = self._by_id.get(key.id)
-        account = self._accounts.get(old) if old is not None else None
-        if account is None or old is None:
+        account = self._by_id.get(key.id)
+        if account is None or key.revision < account.key.revision:
             return
-        if old != key.digest:  # regenerated: the old text is dead from here on
-            del self._accounts[old]
-            self._accounts[key.digest] = account
-            self._by_id[key.id] = key.digest
         account.replace(key)
         if cancel_in_flight:
             account.cancel("the virtual key was blocked")
 
-    def drop(self, key_id: str, *, cancel_in_flight: bool = False) -> None:
-        """A key was deleted."""
-        digest = self._by_id.pop(key_id, None)
-        account = self._accounts.pop(digest, None) if digest is not None else None
+    def drop(self, key_id: str, digest: bytes, *, cancel_in_flight: bool = False) -> None:
+        """This digest answers no more: the key was deleted or has a new text."""
+        self._accounts.pop(digest, None)
+        self._retired.pop(digest, None)
+        account = self._by_id.get(key_id)
         if account is not None and cancel_in_flight:
             account.cancel("the virtual key was deleted")
 
     def account(self, key_id: str) -> Account | None:
         """The account with this id, if resident."""
-        if self._admin is not None and key_id == ADMIN_KEY_ID:
-            return self._admin
-        digest = self._by_id.get(key_id)
-        return self._accounts.get(digest) if digest is not None else None
+        return self._by_id.get(key_id)
 
     def __len__(self) -> int:
         return len(self._accounts)
 
     def _keep(self, key: VirtualKey) -> Account:
-        account = self._accounts.get(key.digest)
+        account = self._by_id.get(key.id)
         if account is None:
-            account = self._accounts[key.digest] = self._account(key)
-            self._by_id[key.id] = key.digest
-            if len(self._accounts) > self._capacity:
-                self._let_go()
+            account = self._by_id[key.id] = self._account(msgspec.structs.replace(key, retired_until=None))
+        if key.retired_until is not None:
+            self._retired[key.digest] = (account, key.retired_until)
+            self._forget_retired()
+            return account
+        self._accounts[key.digest] = account
+        if len(self._accounts) > self._capacity:
+            self._let_go()
         return account
 
     def _let_go(self) -> None:
         """Drop resting accounts, oldest first, looking at no more than a few."""
-        for digest in list(self._accounts)[: len(self._accounts) - self._capacity + 8]:
+        now = self._clock.now()
+        for digest in list(islice(self._accounts, len(self._accounts) - self._capacity + 8)):
             account = self._accounts[digest]
-            if account is self._admin or not _at_rest(account, self._clock.now()):
+            if account is self._admin or not _at_rest(account, now):
                 self._accounts.move_to_end(digest)
-                continue
-            del self._accounts[digest]
-            self._by_id.pop(account.key.id, None)
+            elif len(self._accounts) > self._capacity:
+                del self._accounts[digest]
+                self._by_id.pop(account.key.id, None)
+
+    def _forget_retired(self) -> None:
+        now = self._clock.now()
+        for digest in [digest for digest, (_, until) in self._retired.items() if until <= now]:
+            del self._retired[digest]
 
     def _remember_absent(self, digest: bytes, now: float) -> None:
         self._absent[digest] = now + NEGATIVE_SECONDS
