@@ -23,7 +23,7 @@ check: env-dev ## format, lint, types, import rules, module sizes, house rules, 
 	@$(BIN)/python scripts/check.py
 
 bench: env-dev ## overhead beside nginx, on pinned cores (ARGS="--peers litellm" for a peer; needs nginx and wrk)
-	@$(BIN)/python bench/run.py $(ARGS)
+	@$(BIN)/python -m bench.run $(ARGS)
 
 docs: env-dev ## write the generated reference pages anew
 	@$(BIN)/python scripts/build_docs.py

@@ -114,7 +114,9 @@ def test_set_up_is_keyed_on_the_contents_of_the_lock_files(
 
 
 def test_make_lists_every_target(root: Path) -> None:
-    listed = subprocess.run(["make", "help"], cwd=root, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=root, check=True, capture_output=True, text=True
+    ).stdout
     targets = {line.split()[1] for line in listed.splitlines()}
     assert targets == {"help", "run", "test", "check", "bench", "docs", "attacks", "lock", "clean"}
 
