@@ -19,16 +19,13 @@ from __future__ import annotations
 
 import asyncio
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 
 from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.snapshot import Timeouts
 from ostiary.gateway.upstream.response import Response
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HEAD_BYTES = 64 * 1024
 HEADERS = 200
@@ -91,6 +88,7 @@ class Connection(asyncio.Protocol):
         "_now",
         "_parser",
         "_pieces",
+        "_promise",
         "_response",
         "_reusable",
         "_state",
@@ -103,11 +101,12 @@ class Connection(asyncio.Protocol):
         "pristine",
     )
 
-    def __init__(self, keeper: Keeper, now: Callable[[], float]) -> None:
+    def __init__(self, keeper: Keeper, loop: asyncio.AbstractEventLoop) -> None:
         self.deadline = 0.0
         self.pristine = True
         self._keeper = keeper
-        self._now = now
+        self._now = loop.time
+        self._promise = loop.create_future
         self._state = IDLE
         self._transport: asyncio.Transport | None = None
         self._pieces: list[bytes] = []
@@ -142,7 +141,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         assert transport is not None
         self._state = HEAD
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter = self._promise()
         self._headers = []
         self._head_bytes = self._barren = self._asides = self._unsent = 0
         self._interim = self._ended = self._framed = self._reusable = False

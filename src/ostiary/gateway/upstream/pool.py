@@ -237,7 +237,7 @@ class Pool:
         self._upstream.lost(connection)
 
     def _make(self) -> Connection:
-        return Connection(self, self._upstream.sweeper.loop.time)
+        return Connection(self, self._upstream.sweeper.loop)
 
     async def _wait(self, deadline: float, *, early: bool) -> None:
         """Until something changes; whoever has waited before goes to the front."""
