@@ -38,7 +38,7 @@ def conform(node: Node, setting: Setting) -> object:
     """
     value = node.value
     if setting.shape is Shape.SECRET:
-        return _secret(value)
+        return _secret(value, in_header=setting.path.endswith((".api_key", ".azure_ad_token")))
     if setting.shape is Shape.TEXT and isinstance(value, str):
         return value
     if setting.shape is Shape.WHOLE or setting.shape is Shape.NUMBER:
@@ -68,7 +68,7 @@ def expect_kind(node: Node, shape: Shape) -> None:
         raise MisfitError(f"expected {_EXPECTED[shape]}, found {kind_of(node.value)}")
 
 
-def _secret(value: object) -> Secret:
+def _secret(value: object, *, in_header: bool) -> Secret:
     if isinstance(value, Secret):
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -76,8 +76,8 @@ def _secret(value: object) -> Secret:
     text = str(value)
     if not text.strip():
         raise MisfitError("is empty")
-    if any(char in text for char in "\r\n\0"):
-        raise MisfitError("holds a line break")
+    if in_header and not all(" " < char <= "~" for char in text):
+        raise MisfitError("holds a character that no header can carry")
     return Secret(text)
 
 

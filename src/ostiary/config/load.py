@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -12,7 +12,7 @@ from ostiary.config.adminkey import weakness
 from ostiary.config.document import Document, read
 from ostiary.config.models import block, credential_entries, model_entries
 from ostiary.config.node import Node
-from ostiary.config.problem import Finding, Place, Status, error, warning
+from ostiary.config.problem import Finding, Place, Problem, Status, error, warning
 from ostiary.config.routing import aliases, routing_settings
 from ostiary.config.shapes import (
     EdgeSettings,
@@ -47,10 +47,7 @@ def load(path: str | None, environ: Mapping[str, str], *, dev: bool = False) -> 
         environ: the process environment.
         dev: accept admin keys that are easy to guess.
     """
-    if path is None:
-        document = Document(Node({}, Place()), (), Environment(environ), ())
-    else:
-        document = read(path, environ)
+    document = Document(Node({}, Place()), (), Environment(environ), ()) if path is None else read(path, environ)
     root, environment, survey = document.root, document.environment, Survey(problems=list(document.problems))
     values = survey.block(root, "", "")
     _note_overridden(values, survey)
@@ -70,8 +67,14 @@ def load(path: str | None, environ: Mapping[str, str], *, dev: bool = False) -> 
         environment=environment,
         places=survey.places,
         findings=tuple(survey.findings),
-        problems=tuple(survey.problems),
+        problems=in_order(survey.problems, document.files),
     )
+
+
+def in_order(problems: Sequence[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
+    """The problems as a reader meets them: file by file, line by line; those of no file come first."""
+    rank = {file: index for index, file in enumerate(files, start=1)}
+    return tuple(sorted(problems, key=lambda problem: (rank.get(problem.file, 0), problem.line)))
 
 
 def _rows(values: Mapping[str, object], name: str) -> list[dict[str, object]]:

@@ -182,3 +182,6 @@ class Loaded(msgspec.Struct, frozen=True):
     def ok(self) -> bool:
         """Whether nothing stops this configuration from being put in force."""
         return not any(problem.severity is Severity.ERROR for problem in self.problems)
+
+    def __repr__(self) -> str:
+        return f"Loaded({self.files}, {len(self.models)} models, {len(self.problems)} problems)"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from ostiary.catalog.provider import Provider
+from ostiary.config.models import stored_entry
 from ostiary.config.problem import Problem, Severity
-from ostiary.config.shapes import Loaded
-from ostiary.core.price import Price
-from ostiary.core.snapshot import PolicySnapshot
+from ostiary.config.shapes import Loaded, ModelEntry
+from ostiary.control.deployments import Built, deployments_of, place_of
+from ostiary.control.groups import checked_routing, grouped, with_aliases
+from ostiary.control.sources import Models, Providers, Sources, UnusableError
+from ostiary.core.price import FREE, PriceState
+from ostiary.core.snapshot import AuthStyle, Deployment, PolicySnapshot
+
+DEMO = "demo"
 
 
 class StoredModel(msgspec.Struct, frozen=True):
@@ -24,31 +28,6 @@ class StoredModel(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"StoredModel({self.id!r}, {self.model_name!r})"
-
-
-class Facts(Protocol):
-    """What the price table knows of a model."""
-
-    @property
-    def price(self) -> Price | None: ...
-    @property
-    def mode(self) -> str: ...
-    @property
-    def max_input_tokens(self) -> int | None: ...
-    @property
-    def max_output_tokens(self) -> int | None: ...
-
-
-class Providers(Protocol):
-    """The rows of providers, by prefix."""
-
-    def find(self, prefix: str) -> Provider | None: ...
-
-
-class Models(Protocol):
-    """The price table."""
-
-    def find(self, provider: Provider, upstream_model: str, base_model: str | None = None) -> Facts | None: ...
 
 
 class Compiled(msgspec.Struct, frozen=True):
@@ -73,5 +52,120 @@ def compile_snapshot(
     admin_digest: bytes,
     demo: bool = False,
 ) -> Compiled:
-    """The policy of one revision."""
-    return Compiled(PolicySnapshot(revision=revision, groups={}, admin_digest=admin_digest))
+    """The policy of one revision. Pure: equal arguments give equal snapshots.
+
+    Args:
+        loaded: the configuration; its own problems are not repeated.
+        stored: rows of the store, whose mistakes are warnings: they must not keep the gateway from starting.
+        providers, models: the tables that ship with the package.
+        revision: the number of this policy.
+        admin_digest: the keyed digest of the admin key.
+        demo: offer the built-in model although others are configured.
+    """
+    sources = Sources(loaded, providers, models)
+    problems: list[Problem] = []
+    built = _Rows(problems, loaded.defaults.ignore_invalid)
+    for entry in loaded.models:
+        if "model" in entry.params or entry.missing:  # else `load` has said so
+            built.add(entry, sources)
+    for row in stored:
+        _add_stored(row, sources, built)
+    if demo or loaded.ostiary.demo or not (loaded.models or stored):
+        built.add_demo()
+    names = grouped(built.rows)
+    names, hidden, found = with_aliases(names, loaded)
+    routing, more = checked_routing(names, loaded)
+    snapshot = PolicySnapshot(
+        revision=revision,
+        groups=names.groups,
+        patterns=names.patterns,
+        aliases=names.aliases,
+        hidden=hidden,
+        access_groups=_access_groups(names.deployments.values()),
+        deployments=names.deployments,
+        routing=routing,
+        limits=loaded.limits,
+        admin_digest=admin_digest,
+        key_header=loaded.general.key_header,
+    )
+    return Compiled(snapshot, (*problems, *found, *more))
+
+
+def demo_deployment() -> Deployment:
+    """The built-in model: answered in this process, by nobody else, for nothing."""
+    return Deployment(
+        id=DEMO,
+        model_name=DEMO,
+        provider=DEMO,
+        upstream_model=DEMO,
+        scheme=DEMO,
+        host="",
+        port=0,
+        base_path="",
+        auth=AuthStyle.NONE,
+        price=FREE,
+        price_state=PriceState.FREE,
+    )
+
+
+class _Rows:
+    """The deployments so far, each id once."""
+
+    def __init__(self, problems: list[Problem], ignore_invalid: bool) -> None:
+        self.rows: list[Built] = []
+        self.problems = problems
+        self._ignore_invalid = ignore_invalid
+        self._ids: set[str] = set()
+
+    def add(self, entry: ModelEntry, sources: Sources) -> None:
+        """The entry's deployments, or the problem that leaves it out."""
+        try:
+            for row in deployments_of(entry, sources):
+                self._append(row, entry)
+        except UnusableError as failure:
+            self._leave_out(entry, failure)
+
+    def add_demo(self) -> None:
+        """The built-in model, unless its name is taken."""
+        if not any(DEMO in (row.deployment.model_name, row.deployment.id) for row in self.rows):
+            self.rows.append(Built(demo_deployment(), None))
+
+    def _append(self, row: Built, entry: ModelEntry) -> None:
+        deployment = row.deployment
+        if deployment.id in self._ids:
+            if entry.stored_id or "id" in entry.info:
+                raise UnusableError("model_info.id", "is taken by another deployment")
+            count = 2
+            while f"{deployment.id}-{count}" in self._ids:
+                count += 1
+            deployment = msgspec.structs.replace(deployment, id=f"{deployment.id}-{count}")
+        self._ids.add(deployment.id)
+        self.rows.append(Built(deployment, row.weight))
+
+    def _leave_out(self, entry: ModelEntry, failure: UnusableError) -> None:
+        fatal = not entry.stored_id and (failure.grave or not self._ignore_invalid)
+        severity = Severity.ERROR if fatal else Severity.WARNING
+        place = place_of(entry, failure.setting)
+        setting = f"{entry.label}.{failure.setting}" if failure.setting else entry.label
+        message = str(failure) if fatal else f"{str(failure).rstrip('.')}; the deployment is left out"
+        self.problems.append(Problem(severity, place.file, place.line, setting, message, failure.hint))
+
+
+def _add_stored(row: StoredModel, sources: Sources, built: _Rows) -> None:
+    entry, problems = stored_entry(row.id, row.model_name, row.litellm_params, row.model_info)
+    if entry is not None:
+        built.add(entry, sources)
+        return
+    for problem in problems:
+        if problem.severity is Severity.ERROR:
+            message = f"{problem.message}; the deployment is left out"
+            built.problems.append(msgspec.structs.replace(problem, severity=Severity.WARNING, message=message))
+
+
+def _access_groups(deployments: Iterable[Deployment]) -> dict[str, frozenset[str]]:
+    """The model names of every access group."""
+    members: dict[str, set[str]] = {}
+    for deployment in deployments:
+        for group in deployment.access_groups:
+            members.setdefault(group, set()).add(deployment.model_name)
+    return {group: frozenset(names) for group, names in members.items()}
