@@ -1,0 +1,1 @@
+"""The command line, and `bootstrap`, the only place that wires the floors of the house together."""

@@ -6,7 +6,8 @@ Paths: every operation exists with and without `/v1`, below `/openai/deployments
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -27,12 +28,19 @@ _OWN_ENDPOINTS = (
     Endpoint("models.list", Operation.RAW, "GET", "/models", _NONE),
     Endpoint("models.get", Operation.RAW, "GET", "/models/{id}", _NONE),
 )
-LOCAL_PATHS = ("/health/liveliness", "/health/liveness", "/health/readiness", "/metrics")
 _MODEL_PREFIXES = ("/openai/deployments/", "/engines/", "/v1/engines/")
 _JSON_HEAD = b"content-type: application/json\r\n"
 _encode = msgspec.json.Encoder().encode
 
-LocalAnswer = tuple[int, bytes, bytes]  # status, header lines, body
+LocalAnswer: TypeAlias = tuple[int, bytes, bytes]  # status, header lines, body
+Answerer: TypeAlias = Callable[[Inbound], Awaitable[LocalAnswer]]
+
+
+class LocalRoute(NamedTuple):
+    """A path the process answers itself, about itself."""
+
+    route: Route
+    answer: Answerer
 
 
 class RouteTable:
@@ -100,37 +108,32 @@ class RouteTable:
 
 
 class FrontDoor:
-    """The `Door` the edge calls.
+    """The `Door` the edge calls."""
 
-    Args:
-        local: answers of the process about itself by path: health and metrics. They get the inbound request, and
-            may raise `Fault`.
-    """
-
-    def __init__(self, plane: Plane, local: Mapping[str, Callable[[Inbound], Awaitable[LocalAnswer]]]) -> None:
-        endpoints = (*wire.ENDPOINTS, *raw.ENDPOINTS, *_OWN_ENDPOINTS)
+    def __init__(self, plane: Plane) -> None:
+        self.endpoints = (*wire.ENDPOINTS, *raw.ENDPOINTS, *_OWN_ENDPOINTS)
         self._plane = plane
-        self._local = dict(local)
-        self._table = RouteTable(endpoints)
-        self._local_routes = {
-            path: Route(Endpoint(f"local{path}", Operation.RAW, "GET", path, _NONE)) for path in self._local
-        }
-        self.endpoints = endpoints
+        self._table = RouteTable(self.endpoints)
+        self._local: dict[str, LocalRoute] = {}
+
+    def add_local(self, path: str, answer: Answerer) -> None:
+        """Serve what the process says about itself at `path`: GET only, may raise `Fault`."""
+        self._local[path] = LocalRoute(Route(Endpoint(f"local{path}", Operation.RAW, "GET", path, _NONE)), answer)
 
     def route(self, method: bytes, path: str) -> Route | None:
         """See `Door.route`."""
-        local = self._local_routes.get(path)
-        if local is None:
-            return self._table.find(method, path)
-        if method not in (b"GET", b"HEAD"):
-            raise _wrong_method()
-        return local
+        route = self._table.find(method, path)
+        if route is None and path in self._local:
+            if method not in (b"GET", b"HEAD"):
+                raise _wrong_method()
+            return self._local[path].route
+        return route
 
     async def serve(self, inbound: Inbound, route: Route) -> None:
         """See `Door.serve`."""
         name = route.endpoint.name
         if name.startswith("local/"):
-            await self._answer(inbound, self._local[inbound.path])
+            await self._answer(inbound, self._local[route.endpoint.path].answer)
         elif name == "models.list":
             await self._answer(inbound, self._models)
         elif name == "models.get":
@@ -139,7 +142,7 @@ class FrontDoor:
             exchange = Exchange(self._plane, inbound, route)
             await exchange.run()
 
-    async def _answer(self, inbound: Inbound, make: Callable[[Inbound], Awaitable[LocalAnswer]]) -> None:
+    async def _answer(self, inbound: Inbound, make: Answerer) -> None:
         try:
             status, head, body = await make(inbound)
         except Fault as fault:

@@ -64,7 +64,7 @@ class Tally(Collector):
     def __init__(
         self, gauges: Callable[[], Iterable[tuple[str, str, tuple[str, ...], list[tuple[_Series, float]]]]] = tuple
     ) -> None:
-        self._gauges = gauges
+        self.gauges = gauges
         self._requests: defaultdict[_Series, int] = defaultdict(int)
         self._tokens: defaultdict[_Series, list[int]] = defaultdict(lambda: [0, 0, 0])
         self._refused: defaultdict[_Series, int] = defaultdict(int)
@@ -145,7 +145,7 @@ class Tally(Collector):
         yield self._first.family(
             "litellm_llm_api_time_to_first_token_metric", "First byte of a stream, seconds", ("model",)
         )
-        for name, text, labels, rows in self._gauges():
+        for name, text, labels, rows in self.gauges():
             gauge = GaugeMetricFamily(name, text, labels=labels)
             for values, number in rows:
                 gauge.add_metric(values, number)
