@@ -227,7 +227,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if len(data) >= limits.head:
             self._refuse(refused(f"the request head is longer than {limits.head} bytes", 431))
         elif not 65 <= data[0] <= 90 or data.count(b"\n") != data.count(b"\r\n"):
-            self._refuse(refused("this is not an HTTP/1.1 request"))
+            self._refuse(refused("the request head is malformed"))
         elif len(data) > limits.target + 20 and data.find(b"\r\n", 0, limits.target + 20) < 0:
             self._refuse(refused(f"the request target is longer than {limits.target} bytes", 414))
         else:
