@@ -59,7 +59,10 @@ class _Reader:
 
 
 class RawConnection:
-    """One connection, used as `async with RawConnection(url) as link`. Not for use by several tasks at once."""
+    """One connection, used as `async with RawConnection(url) as link`. Not for use by several tasks at once.
+
+    Bytes are taken from the socket only while something is received (and some 100 kB ahead): a slow reader.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

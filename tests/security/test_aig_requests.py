@@ -1,0 +1,420 @@
+"""A caller cannot steer the gateway by what he writes: judged by what the provider, and nobody else, received."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ostiary.testing.factories import PROVIDER_KEY, chat, configuration, deployment
+from ostiary.testing.gateway import Gateway, running_gateway
+from ostiary.testing.provider import FakeProvider, hosted_provider
+from ostiary.testing.raw import RawAnswer, RawConnection, fetch, request
+from ostiary.testing.script import SERVER_ERROR, Script
+
+CANARY = "sk-attacker-supplied-credential"
+FIELDS: dict[str, Any] = {
+    "api_base": "URL",
+    "base_url": "URL",
+    "api_key": CANARY,
+    "extra_headers": {"authorization": f"Bearer {CANARY}"},
+    "headers": {"authorization": f"Bearer {CANARY}"},
+    "organization": "org-attacker",
+    "azure_endpoint": "URL",
+    "model_list": [{"model_name": "x", "litellm_params": {"model": "openai/x", "api_base": "URL"}}],
+    "litellm_params": {"api_base": "URL"},
+    "user_config": {"model_list": []},
+    "litellm_embedding_config": {"api_base": "URL"},
+    "fallbacks": ["secret"],
+    "context_window_fallback_dict": {"cheap": "secret"},
+    "mock_response": "mocked",
+    "mock_testing_fallbacks": True,
+    "custom_llm_provider": "azure",
+    "vertex_credentials": "{}",
+    "aws_bedrock_runtime_endpoint": "URL",
+    "proxy": "URL",
+}
+
+
+@pytest.fixture(scope="module")
+def attacker() -> Iterator[FakeProvider]:
+    """Where the attacker wants the requests to go. Nothing may ever connect."""
+    with hosted_provider() as listener:
+        yield listener
+        assert listener.connections == 0
+
+
+@pytest.fixture(scope="module")
+def door(provider: FakeProvider) -> Iterator[Gateway]:
+    """Two models, `cheap` for everybody, `secret` for some; `cheap` falls back on `secret`."""
+    url = provider.url
+    rows = [
+        deployment("cheap", url, model="u-cheap", info={"access_groups": ["small"]}),
+        deployment("secret", url, model="u-secret", info={"id": "the-secret-one"}),
+        deployment("family/*", url, model="u-family-*"),
+    ]
+    router = {
+        "fallbacks": [{"cheap": ["secret"]}],
+        "num_retries": 0,
+        "disable_cooldowns": True,
+        "model_group_alias": {"nickname": "secret"},
+    }
+    with running_gateway(configuration(*rows, router_settings=router)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def limited(door: Gateway) -> str:
+    """A key for `cheap` alone."""
+    return door.key(models=["cheap"])
+
+
+def aimed(value: Any, attacker: FakeProvider) -> Any:
+    return json.loads(json.dumps(value).replace("URL", attacker.url))
+
+
+def unharmed(provider: FakeProvider, before: int, sent: bytes | None) -> None:
+    """Nothing arrived, or one request: the client's bytes but for the model's name, our credential, our path."""
+    arrived = provider.requests[before:]
+    assert len(arrived) <= 1
+    for seen in arrived:
+        assert seen.model != "u-secret"
+        assert seen.header("authorization") == [f"Bearer {PROVIDER_KEY}"]
+        assert "?" not in seen.target
+        assert CANARY not in str(seen.headers)
+        assert "org-attacker" not in str(seen.headers)
+        if sent is not None:
+            assert seen.body == sent.replace(b'"cheap"', b'"u-cheap"')
+
+
+def refused_or_served(answer: RawAnswer) -> None:
+    assert answer.status in (200, 400), answer.body
+    if answer.status == 200:
+        assert b"mocked" not in answer.body
+
+
+@pytest.mark.parametrize("name", FIELDS)
+async def test_aig_01_a_field_that_would_steer_is_refused_at_the_top_level(
+    door: Gateway, provider: FakeProvider, attacker: FakeProvider, limited: str, name: str
+) -> None:
+    before = len(provider.requests)
+    body = chat("cheap", **{name: aimed(FIELDS[name], attacker)})
+    answer = await fetch(door.url, "POST", "/v1/chat/completions", body, key=limited)
+    assert answer.status == 400
+    assert answer.json()["error"]["param"] == name
+    assert len(provider.requests) == before
+
+
+@pytest.mark.parametrize("place", ["metadata", "extra_body", "litellm_metadata", "tool", "message", "stream_options"])
+@pytest.mark.parametrize("name", FIELDS)
+async def test_aig_01_inside_other_fields_it_is_opaque(
+    door: Gateway, provider: FakeProvider, attacker: FakeProvider, limited: str, place: str, name: str
+) -> None:
+    before = len(provider.requests)
+    inner = {name: aimed(FIELDS[name], attacker)}
+    function = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+    fields: dict[str, Any] = {
+        "tool": {"tools": [{"type": "function", "function": function | inner}]},
+        "message": {"messages": [{"role": "user", "content": "x", **inner}]},
+    }.get(place, {place: inner})
+    body = chat("cheap", **fields)
+    answer = await fetch(door.url, "POST", "/v1/chat/completions", body, key=limited)
+    refused_or_served(answer)
+    unharmed(provider, before, None if place == "litellm_metadata" else body)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+async def test_aig_01_in_the_query_and_in_headers_it_is_not_heard(
+    door: Gateway, provider: FakeProvider, attacker: FakeProvider, limited: str, name: str
+) -> None:
+    before = len(provider.requests)
+    value = str(aimed(FIELDS[name], attacker))
+    headers = [(f"{prefix}{name.replace('_', '-')}", value) for prefix in ("x-", "x-litellm-", "x-pass-", "llm-")]
+    headers += [("openai-organization", "org-attacker"), ("x-forwarded-host", f"127.0.0.1:{attacker.port}")]
+    body = chat("cheap")
+    query = f"?{name}=" + value.replace(" ", "%20").replace('"', "%22")
+    answer = await fetch(door.url, "POST", f"/v1/chat/completions{query}", body, key=limited, headers=headers)
+    refused_or_served(answer)
+    unharmed(provider, before, body)
+
+
+def form(boundary: str, *parts: tuple[str, str]) -> bytes:
+    written = [f'--{boundary}\r\ncontent-disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in parts]
+    sound = f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="a.mp3"\r\n\r\nsound\r\n'
+    return ("".join(written) + sound + f"--{boundary}--\r\n").encode()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+async def test_aig_01_in_a_form_it_is_refused(
+    door: Gateway, provider: FakeProvider, attacker: FakeProvider, limited: str, name: str
+) -> None:
+    before = len(provider.requests)
+    body = form("b", ("model", "cheap"), (name, str(aimed(FIELDS[name], attacker))))
+    headers = [("content-type", "multipart/form-data; boundary=b")]
+    answer = await fetch(door.url, "POST", "/v1/audio/transcriptions", body, key=limited, headers=headers)
+    assert answer.status == 400
+    assert len(provider.requests) == before
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "' OR '1'='1",
+        "sk-x'; DROP TABLE virtual_keys; --",
+        "sk-%",
+        "%",
+        "_" * 40,
+        "*",
+        "sk-\U0001f511",
+        "sk-\xe9\xff",
+        "sk-" + "a" * 20_000,
+        "['sk-1', 'sk-2']",
+        '{"$ne": null}',
+        "",
+        " ",
+        "null",
+        "undefined",
+        "admin",
+    ],
+)
+async def test_aig_02_a_credential_that_is_no_key_is_refused_and_never_echoed(
+    door: Gateway, provider: FakeProvider, key: str
+) -> None:
+    before = len(provider.requests)
+    line = b"authorization: Bearer " + key.encode()
+    async with RawConnection(door.url) as link:
+        body = chat("cheap")
+        plain = request("POST", "/v1/chat/completions", body)
+        await link.send(plain.replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n", 1))
+        answer = await link.receive()
+    assert answer.status in ((401,) if len(key) < 10_000 else (401, 431))
+    if len(key) > 9:
+        assert key.encode() not in answer.body
+    assert len(provider.requests) == before
+
+
+@pytest.mark.parametrize("key", [b"sk-\x00abc", b"sk-\nabc", b"sk-" + b"a" * 1_000_000])
+async def test_aig_02_a_credential_that_is_no_header_is_refused(
+    door: Gateway, provider: FakeProvider, key: bytes
+) -> None:
+    before = len(provider.requests)
+    async with RawConnection(door.url) as link:
+        plain = request("POST", "/v1/chat/completions", chat("cheap"))
+        try:
+            await link.send(plain.replace(b"\r\n\r\n", b"\r\nauthorization: Bearer " + key + b"\r\n\r\n", 1))
+            answer = await link.receive()
+        except ConnectionError:
+            answer = RawAnswer()
+    assert answer.status in (0, 400, 401, 431)
+    assert len(provider.requests) == before
+    assert (await fetch(door.url, "GET", "/health/liveliness")).status == 200
+
+
+async def test_aig_02_the_stored_digest_is_no_key(door: Gateway, limited: str) -> None:
+    info = door.admin("GET", f"/key/info?key={limited}")
+    for stored in {str(info.get("key")), str(info["info"].get("token")), str(info["info"].get("token_id"))}:
+        if stored == limited:
+            continue
+        answer = await fetch(door.url, "POST", "/v1/chat/completions", chat("cheap"), key=stored)
+        assert answer.status == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"cheap","model":"secret","messages":[]}',
+        b'{"model":"cheap","messages":[],"\\u006dodel":"secret"}',
+        b'{"\\u006dodel":"cheap","messages":[],"\\u006d\\u006fdel":"secret"}',
+        b'{"model":"cheap","messages":[],"messages":[]}',
+        b'{"model":"cheap","messages":[],"max_tokens":1,"max_tokens":999999}',
+        b'{"model":"cheap","messages":[],"stream":false,"stream":true}',
+    ],
+)
+async def test_aig_03_a_governed_field_written_twice_is_refused(
+    door: Gateway, provider: FakeProvider, limited: str, body: bytes
+) -> None:
+    before = len(provider.requests)
+    answer = await fetch(door.url, "POST", "/v1/chat/completions", body, key=limited)
+    assert answer.status == 400
+    assert len(provider.requests) == before
+
+
+async def test_aig_03_an_escaped_name_means_what_it_says_to_both(
+    door: Gateway, provider: FakeProvider, limited: str
+) -> None:
+    before = len(provider.requests)
+    denied = await fetch(
+        door.url, "POST", "/v1/chat/completions", b'{"\\u006dodel":"secret","messages":[]}', key=limited
+    )
+    assert denied.status == 403
+    served = await fetch(
+        door.url, "POST", "/v1/chat/completions", b'{"\\u006dodel":"ch\\u0065ap","messages":[]}', key=limited
+    )
+    assert served.status == 200
+    (seen,) = provider.requests[before:]
+    assert seen.model == "u-cheap"
+
+
+async def test_aig_03_a_name_in_other_case_is_another_field(
+    door: Gateway, provider: FakeProvider, limited: str
+) -> None:
+    before = len(provider.requests)
+    body = b'{"model":"cheap","Model":"secret","MODEL":"secret","messages":[]}'
+    answer = await fetch(door.url, "POST", "/v1/chat/completions", body, key=limited)
+    refused_or_served(answer)
+    unharmed(provider, before, body)
+
+
+async def test_aig_03_path_and_body_name_one_model(door: Gateway, provider: FakeProvider, limited: str) -> None:
+    before = len(provider.requests)
+    for path, model in (("cheap", "secret"), ("secret", "cheap")):
+        for prefix in ("/openai/deployments", "/engines"):
+            answer = await fetch(door.url, "POST", f"{prefix}/{path}/chat/completions", chat(model), key=limited)
+            assert answer.status in (400, 403, 404)
+    assert len(provider.requests) == before
+
+
+async def test_aig_03_a_form_with_two_models_is_refused(door: Gateway, provider: FakeProvider, limited: str) -> None:
+    before = len(provider.requests)
+    headers = [("content-type", "multipart/form-data; boundary=b")]
+    body = form("b", ("model", "cheap"), ("model", "secret"))
+    answer = await fetch(door.url, "POST", "/v1/audio/transcriptions", body, key=limited, headers=headers)
+    assert answer.status == 400
+    json_as_form = await fetch(door.url, "POST", "/v1/audio/transcriptions", chat("cheap"), key=limited)
+    assert json_as_form.status in (400, 415)
+    form_as_json = await fetch(door.url, "POST", "/v1/chat/completions", body, key=limited, headers=headers)
+    assert form_as_json.status in (400, 415)
+    assert len(provider.requests) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "secret",
+            "Secret",
+            "SECRET",
+            "secret ",
+            " secret",
+            "secret\t",
+            "openai/secret",
+            "secret\u200b",
+            "s\u0435cret",
+        ),
+        *("cheap/../secret", "cheap,secret", "*", "sec*", "the-secret-one", "nickname", "u-secret", "family/secret"),
+        *("cheap\x00secret", "cheap?model=secret", "cheap#secret", "ft:secret:org", "eu.secret", ""),
+    ],
+)
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "embeddings", "moderations", "rerank"])
+async def test_aig_04_no_spelling_and_no_route_leads_to_a_model_outside_the_list(
+    door: Gateway, provider: FakeProvider, limited: str, name: str, path: str
+) -> None:
+    before = len(provider.requests)
+    body = chat(name, prompt="x", input="x", query="q", documents=[])
+    answer = await fetch(door.url, "POST", f"/v1/{path}", body, key=limited)
+    assert answer.status in (400, 403, 404)
+    assert len(provider.requests) == before
+
+
+async def test_aig_04_a_key_for_nothing_reaches_nothing(door: Gateway, provider: FakeProvider) -> None:
+    before = len(provider.requests)
+    nobody = door.key(models=["no-default-models"])
+    for name in ("cheap", "secret", "family/x"):
+        assert (await fetch(door.url, "POST", "/v1/chat/completions", chat(name), key=nobody)).status in (403, 404)
+    assert len(provider.requests) == before
+
+
+async def test_aig_04_wildcards_of_a_key_match_whole_names_only(door: Gateway, provider: FakeProvider) -> None:
+    key = door.key(models=["family/*"])
+    allowed = await fetch(door.url, "POST", "/v1/chat/completions", chat("family/x"), key=key)
+    assert allowed.status == 200
+    for name in ("family", "xfamily/x", "cheap", "secret"):
+        answer = await fetch(door.url, "POST", "/v1/chat/completions", chat(name), key=key)
+        assert answer.status in (403, 404)
+
+
+async def test_aig_04_aliases_of_a_key_lead_only_to_what_it_may_use(door: Gateway, provider: FakeProvider) -> None:
+    before = len(provider.requests)
+    status, made = door.call(
+        "POST", "/key/generate", {"models": ["cheap"], "aliases": {"cheap": "secret"}}, key=door.admin_key
+    )
+    if status == 200:  # an administrator may do as he likes; then the list still rules
+        answer = await fetch(door.url, "POST", "/v1/chat/completions", chat("cheap"), key=made["key"])
+        assert answer.status == 403
+    assert len(provider.requests) == before
+
+
+async def test_aig_04_a_fallback_outside_the_list_is_not_taken(
+    door: Gateway, provider: FakeProvider, limited: str
+) -> None:
+    provider.script("u-cheap", SERVER_ERROR)
+    try:
+        before = len(provider.seen("u-secret"))
+        answer = await fetch(door.url, "POST", "/v1/chat/completions", chat("cheap"), key=limited)
+        assert answer.status >= 500
+        assert len(provider.seen("u-secret")) == before
+    finally:
+        provider.script("u-cheap", Script())
+
+
+@pytest.mark.parametrize(
+    "text", ["os.environ/PATH", "${PATH}", "{{ env.PATH }}", "file:///etc/passwd", "vault:secret/x"]
+)
+async def test_aig_07_references_to_secrets_are_plain_text(
+    door: Gateway, provider: FakeProvider, limited: str, text: str
+) -> None:
+    body = chat("cheap", text, user=text, metadata={"x": text})
+    answer = await fetch(door.url, "POST", "/v1/chat/completions", body, key=limited)
+    assert answer.status == 200
+    assert provider.seen("u-cheap")[-1].body == body.replace(b'"cheap"', b'"u-cheap"')
+    key = door.key(metadata={"note": text}, key_alias=f"{text} {secrets.token_hex(4)}")
+    assert door.admin("GET", f"/key/info?key={key}")["info"]["metadata"]["note"] == text
+    denied = await fetch(door.url, "POST", "/v1/chat/completions", chat(text), key=door.key())
+    assert denied.status == 404
+
+
+@pytest.mark.parametrize("text", ["{0.__class__}", "%n%s%d", "{{7*7}}", "<script>alert(1)</script>", "${7*7}"])
+async def test_aig_08_templates_in_names_are_data(door: Gateway, text: str) -> None:
+    answer = await fetch(door.url, "POST", "/v1/chat/completions", chat(text), key=door.key())
+    assert answer.status == 404
+    assert "49" not in answer.json()["error"]["message"]
+    assert (answer.header("content-type") or "").startswith("application/json")
+
+
+async def test_aig_10_headers_of_a_provider_do_not_reach_the_client(
+    door: Gateway, provider: FakeProvider, limited: str
+) -> None:
+    evil = (
+        ("set-cookie", "session=evil"),
+        ("location", "http://evil.test/"),
+        ("content-security-policy", "default-src *"),
+        ("access-control-allow-origin", "*"),
+        ("x-litellm-call-id", "forged"),
+        ("x-litellm-response-cost", "0"),
+        ("strict-transport-security", "max-age=0"),
+        ("x-internal-host", "10.0.0.1"),
+        ("server", "evil"),
+        ("keep-alive", "timeout=1"),
+        ("x-request-id", "req_1"),
+    )
+    for stream in (False, True):
+        provider.script("u-cheap", Script(headers=evil), Script())
+        answer = await fetch(door.url, "POST", "/v1/chat/completions", chat("cheap", stream=stream), key=limited)
+        assert answer.status == 200
+        given = "\n".join(f"{name}: {value}" for name, value in answer.headers).lower()
+        for forbidden in ("evil", "forged", "10.0.0.1", "max-age=0", "default-src", "allow-origin", "timeout=1"):
+            assert forbidden not in given
+
+
+async def test_aig_10_an_answer_in_html_is_not_passed_on_as_such(
+    door: Gateway, provider: FakeProvider, limited: str
+) -> None:
+    page = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 25\r\n\r\n<script>alert(1)</script>"
+    provider.script("u-cheap", Script(raw=page), Script())
+    answer = await fetch(door.url, "POST", "/v1/chat/completions", chat("cheap"), key=limited)
+    assert answer.status >= 500
+    assert b"<script>" not in answer.body
+    assert (answer.header("content-type") or "").startswith("application/json")
