@@ -60,17 +60,17 @@ def _weighed(rows: list[Built]) -> tuple[Deployment, ...]:
 
 
 def _fits(pattern: str, name: str) -> bool:
-    """Whether the name is of the pattern, each star standing for at least one character. Linear in both."""
+    """Whether the name is of the pattern, each star standing for any characters or none. Linear in both."""
     first, *middle, last = pattern.split("*")
-    if not name.startswith(first) or not name.endswith(last) or len(name) < len(pattern):
+    position, end = len(first), len(name) - len(last)
+    if not name.startswith(first) or not name.endswith(last) or position > end:
         return False
-    position, end = len(first) + 1, len(name) - len(last)
     for literal in middle:
         found = name.find(literal, position, end)
         if found < 0:
             return False
-        position = found + len(literal) + 1
-    return position <= end
+        position = found + len(literal)
+    return True
 
 
 def with_aliases(names: Names, loaded: Loaded) -> tuple[Names, frozenset[str], list[Problem]]:
