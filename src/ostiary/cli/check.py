@@ -31,10 +31,14 @@ def check(path: str, *, dev: bool = False) -> int:
 def render(loaded: Loaded, compiled: Compiled) -> str:
     """The report: settings in the order of the files, other problems, deployments, and the sum of it."""
     problems = [*loaded.problems, *compiled.problems]
-    by_setting = {(Place(problem.file, problem.line), problem.setting): problem for problem in problems}
-    settings = [_setting(finding, by_setting.pop(_key(finding), None)) for finding in _in_order(loaded)]
-    told = {_key(finding) for finding in loaded.findings}
-    others = [str(problem) for problem in problems if (Place(problem.file, problem.line), problem.setting) not in told]
+    untold = list(problems)
+    settings = []
+    for finding in _in_order(loaded):
+        problem = next((one for one in untold if (_place(one), one.setting) == (finding.place, finding.setting)), None)
+        if problem is not None:
+            untold.remove(problem)
+        settings.append(_setting(finding, problem, left_out=problem in compiled.problems))
+    others = [str(problem) for problem in untold]
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     warnings = sum(problem.severity is Severity.WARNING for problem in problems)
     verdict = "cannot be put in force" if errors else "can be put in force"
@@ -49,8 +53,8 @@ def render(loaded: Loaded, compiled: Compiled) -> str:
     )
 
 
-def _key(finding: Finding) -> tuple[Place, str]:
-    return finding.place, finding.setting
+def _place(problem: Problem) -> Place:
+    return Place(problem.file, problem.line)
 
 
 def _in_order(loaded: Loaded) -> list[Finding]:
@@ -62,13 +66,13 @@ def _part(title: str, lines: list[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines), ""] if lines else []
 
 
-def _setting(finding: Finding, problem: Problem | None) -> str:
+def _setting(finding: Finding, problem: Problem | None, *, left_out: bool) -> str:
     """`file:line setting: status — note (hint)`, with the problem's words where there is one."""
-    status, note, hint = finding.status.value, finding.note, finding.hint
+    status, note, hint = finding.status, finding.note, finding.hint
     if problem is not None:
         note, hint = problem.message, problem.hint or hint
-        if problem.severity is Severity.ERROR and finding.status is not Status.REFUSED:
-            status = "wrong"
+        if problem.severity is Severity.ERROR or left_out:
+            status = Status.REFUSED
     note = f" — {note.rstrip('.')}" if note else ""
     hint = f" ({hint})" if hint else ""
     return f"{finding.place} {finding.setting}: {status}{note}{hint}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -66,8 +66,15 @@ def _entry(row: Mapping[str, object], node: Node, label: str, survey: Survey) ->
         label=label,
         place=node.place,
         places={path[below:]: place for path, place in survey.places.items() if path.startswith(f"{label}.")},
-        missing=missing_in(node),
+        missing=tuple(_missing(node)),
     )
+
+
+def _missing(node: Node) -> Iterator[tuple[str, str]]:
+    for block_name, members in node.members.items():
+        for name, member in members.members.items():
+            for variable in missing_in(member):
+                yield f"{block_name}.{name}", variable
 
 
 def stored_entry(

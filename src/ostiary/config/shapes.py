@@ -41,8 +41,8 @@ class ModelEntry(msgspec.Struct, frozen=True):
     """One row of `model_list`. Credentials in `params` are `Secret`; other values are plain JSON values.
 
     `label` is how reports call the row ("model_list[2]"); `places` maps a dotted name below it
-    ("litellm_params.api_base") to its line. `missing` names the environment variables that the row refers to and that
-    are not set.
+    ("litellm_params.api_base") to its line. `missing` holds (dotted name, environment variable) for every variable
+    that the row refers to and that is not set.
     """
 
     model_name: str
@@ -51,7 +51,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
     label: str = ""
     place: Place = Place()
     places: Mapping[str, Place] = MappingProxyType({})
-    missing: tuple[str, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
     stored_id: str = ""  # the id of a row of `/model/new`; empty for a row of a file
 
     def __repr__(self) -> str:

@@ -39,8 +39,8 @@ def deployments_of(entry: ModelEntry, sources: Sources) -> list[Built]:
         UnusableError: it cannot be one.
     """
     if entry.missing:
-        names = ", ".join(dict.fromkeys(entry.missing))
-        raise UnusableError("", f"environment variable {names} is not set", grave=False)
+        names = ", ".join(dict.fromkeys(variable for _, variable in entry.missing))
+        raise UnusableError(entry.missing[0][0], f"environment variable {names} is not set", grave=False)
     _refuse_what_is_refused(entry)
     _refuse_other_environment(entry, sources)
     params = _completed(entry, sources)
