@@ -143,12 +143,13 @@ def group_view(name: str, deployments: tuple[Deployment, ...]) -> dict[str, obje
 
 def price_view(price: Price | None) -> dict[str, Decimal | None]:
     """Dollars per unit, under the names of the compatible price table."""
-    rates = {
-        "input_cost_per_token": price and price.input,
-        "output_cost_per_token": price and price.output,
-        "cache_read_input_token_cost": price and price.cache_read,
-        "cache_creation_input_token_cost": price and price.cache_creation,
+    fields = {
+        "input_cost_per_token": "input",
+        "output_cost_per_token": "output",
+        "cache_read_input_token_cost": "cache_read",
+        "cache_creation_input_token_cost": "cache_creation",
     }
+    rates = {name: None if price is None else getattr(price, field) for name, field in fields.items()}
     return {name: None if rate is None else Decimal(rate) / PRICE_UNITS for name, rate in rates.items()}
 
 
