@@ -94,7 +94,10 @@ class Backlog:
             return
         for _ in records:
             self._at_hand.popleft()
-        if self._mark is not None:
+        if not self._at_hand:
+            self._mark = None
+            self.journal.commit(self.spilled or self.journal.position)
+        elif self._mark is not None:
             left, position = self._mark
             self._mark = (left - len(records), position)
             if left <= len(records):

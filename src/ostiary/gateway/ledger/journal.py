@@ -29,12 +29,13 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.record import Outcome, Record
+from ostiary.gateway.ledger.codec import Codec, PlainCodec
 from ostiary.gateway.ledger.segment import (
     FRESH,
     HEADER,
@@ -46,6 +47,7 @@ from ostiary.gateway.ledger.segment import (
     mark_of,
     only_zeros,
     version_of,
+    whole_pages,
 )
 
 DAMAGED = ".damaged"
@@ -55,31 +57,6 @@ _OPEN = Outcome.OPEN
 _NAMES = "[0-9]" * 16 + SUFFIX
 
 Position: TypeAlias = tuple[int, int]  # number of a segment, offset in it
-
-
-class Codec(Protocol):
-    """How a record becomes bytes. `decode` raises ValueError for bytes that are no record."""
-
-    def encode(self, record: Record) -> bytes: ...
-
-    def decode(self, payload: bytes) -> Record: ...
-
-
-class PlainCodec:
-    """MessagePack, unsealed."""
-
-    __slots__ = ("_decoder", "encode")
-
-    def __init__(self) -> None:
-        self.encode = msgspec.msgpack.Encoder().encode
-        self._decoder = msgspec.msgpack.Decoder(Record)
-
-    def decode(self, payload: bytes) -> Record:
-        """The record. Raises ValueError."""
-        try:
-            return self._decoder.decode(payload)
-        except msgspec.MsgspecError as error:
-            raise ValueError("not a record") from error
 
 
 class Journal:
@@ -110,7 +87,7 @@ class Journal:
         self._directory = directory
         self._codec = codec or PlainCodec()
         self._encode = self._codec.encode
-        self._segment_bytes = segment_bytes
+        self._segment_bytes = whole_pages(segment_bytes)
         self._most_bytes = most_bytes
         self._damaged = damaged
         self._closed: deque[Segment] = deque()
@@ -164,7 +141,7 @@ class Journal:
 
     def _roll(self, need: int, *, capped: bool = False) -> None:
         """Begin a new segment with room for `need` bytes at least."""
-        size = max(self._segment_bytes, 4 * need)
+        size = max(self._segment_bytes, whole_pages(4 * need))
         last = self._current
         if capped and sum(segment.size for segment in self._closed) + last.size + size > self._most_bytes:
             raise _unwritable("it has reached its greatest size, because the store does not take the records")

@@ -82,6 +82,7 @@ class Entry:
         Raises:
             Fault: BUDGET_EXCEEDED, UNKNOWN_PRICE, RATE_LIMITED; UNAVAILABLE when the journal cannot be written.
         """
+        assert not self._settled, "what is settled reserves nothing more"
         account, ledger, record = self.account, self._ledger, self.record
         if account is not None:
             now, tick = ledger.clock.now(), ledger.clock.monotonic()

@@ -50,12 +50,11 @@ class Segment:
 
     @classmethod
     def create(cls, directory: Path, number: int, size: int) -> Segment:
-        """A new segment with room for `size` bytes, mapped.
+        """A new segment of `size` bytes, which are whole pages, mapped.
 
         Raises:
             OSError: no room on the disk, or no right to write there. Nothing is left behind.
         """
-        size = -(-(size + HEADER) // _PAGE) * _PAGE
         segment = cls(number, directory / f"{number:016d}{SUFFIX}", size)
         fresh = segment.path.with_suffix(FRESH)
         segment._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -113,6 +112,11 @@ class Segment:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def whole_pages(size: int) -> int:
+    """`size` rounded up to what the system maps."""
+    return -(-size // _PAGE) * _PAGE
 
 
 def version_of(header: bytes) -> int | None:
