@@ -122,7 +122,9 @@ class ScriptedProvider:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        self.opened += 1
+        async with self._change:
+            self.opened += 1
+            self._change.notify_all()
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self.talk(Peer(self.opened, reader, writer))

@@ -1,4 +1,4 @@
-"""NET-14 and NET-12: a provider that misbehaves gets a typed fault, bounded memory, and no second use of the connection."""
+"""NET-14 and NET-12: what misbehaves gets a typed fault, bounded memory, and no second use of the connection."""
 
 from __future__ import annotations
 

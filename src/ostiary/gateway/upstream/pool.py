@@ -177,7 +177,7 @@ class Pool:
             Fault: CONNECT, TIMEOUT; OVERLOADED when there is no room until loop time `deadline`.
         """
         early = False
-        while self.count >= self._upstream.most_per_origin:
+        while not self._retired and self.count >= self._upstream.most_per_origin:
             await self._wait(deadline, early=early)
             early = True
             connection = self.take()
