@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from pathlib import Path
 
+from ostiary.catalog.reference import providers_markdown
+from ostiary.config.problem import Status
+from ostiary.config.setting import Setting
+from ostiary.config.settings import SETTINGS
 from ostiary.core.fault import FAULTS, Kind
+from ostiary.core.operation import BodyKind, Endpoint, Meter
+from ostiary.wire.dialects.openai_chat import raw, wire
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -35,8 +42,66 @@ def faults() -> str:
     return page("Faults", "`core/fault.py`", intro, table(("Kind", "Status", "`error.type`"), rows))
 
 
+BODIES = {BodyKind.JSON: "JSON", BodyKind.MULTIPART: "multipart", BodyKind.NONE: "none"}
+METERS = {
+    Meter.TOKENS: "tokens that the answer states, else an estimate",
+    Meter.IMAGES: "pictures in the answer",
+    Meter.CHARACTERS: "characters of `input`",
+    Meter.SECONDS: "seconds that the answer states",
+    Meter.REQUESTS: "requests",
+}
+
+
+def endpoints() -> str:
+    """What a caller can ask for."""
+
+    def row(endpoint: Endpoint) -> tuple[str, ...]:
+        streams = "yes" if endpoint.streams else "no"
+        call = f"`{endpoint.method} /v1{endpoint.path}`"
+        return call, f"`{endpoint.name}`", BODIES[endpoint.body], streams, METERS[endpoint.meter]
+
+    intro = (
+        "Every path is served with and without `/v1`; those whose body names a model also below "
+        "`/openai/deployments/{model}`. `GET /v1/models` and `GET /v1/models/{id}` list what the key may use."
+    )
+    head = ("Call", "Name in records and metrics", "Body", "Streams", "Metered by")
+    return page("Endpoints", "`wire/dialects`", intro, table(head, map(row, (*wire.ENDPOINTS, *raw.ENDPOINTS))))
+
+
+def configuration() -> str:
+    """Every setting that is known, block by block, and what becomes of it."""
+    intro = (
+        "Used: put in force. Inert: accepted, kept and reported, changes nothing. Refused: the file is not loaded. "
+        "`ostiary check config.yaml` says the same of the settings in a file. `[]` stands for a row of a list."
+    )
+    blocks = [
+        f"## {block}\n\n{table(('Setting', 'Becomes', 'Holds', 'Default', 'Meaning'), map(_setting, rows))}"
+        for block, rows in groupby(sorted(SETTINGS, key=_block), key=_block)
+    ]
+    return page("Configuration", "`config/settings*.py`", intro, *blocks)
+
+
+def _block(setting: Setting) -> str:
+    block, dot, _ = setting.path.partition(".")
+    return f"`{block.removesuffix('[]')}`" if dot or block.endswith("[]") else "Top level"
+
+
+def _setting(setting: Setting) -> tuple[str, ...]:
+    holds = setting.shape.value
+    if setting.choices:
+        holds += f": {', '.join(f'`{choice}`' for choice in setting.choices)}"
+    if setting.least is not None:
+        holds += f", at least {setting.least:g}"
+    status = f"**{setting.status}**" if setting.status is Status.REFUSED else setting.status.value
+    default = setting.default if "`" in setting.default or not setting.default else f"`{setting.default}`"
+    return f"`{setting.path}`", status, holds, default, setting.meaning
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "configuration.md": configuration,
+    "endpoints.md": endpoints,
     "faults.md": faults,
+    "providers.md": providers_markdown,
 }
 
 

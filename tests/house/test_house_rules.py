@@ -59,13 +59,24 @@ RIGHT = [
 
 @pytest.mark.parametrize(("rule", "source"), WRONG)
 def test_a_planted_violation_is_found(script: Load, rule: str, source: str) -> None:
-    found = script("scripts/house_rules.py").findings("gateway/planted.py", source)
+    found = script("scripts/house_rules.py").findings({"gateway/planted.py": source})
     assert rule in {finding.rule for finding in found}
 
 
 @pytest.mark.parametrize("source", RIGHT)
 def test_what_is_right_is_left_alone(script: Load, source: str) -> None:
-    assert script("scripts/house_rules.py").findings("gateway/planted.py", source) == []
+    assert script("scripts/house_rules.py").findings({"gateway/planted.py": source}) == []
+
+
+@pytest.mark.parametrize(("body", "expected"), [("return (1,)", []), ("return open('rows')", ["wire/rows.py"])])
+def test_a_function_of_another_module_is_judged_where_it_is_defined(
+    script: Load, body: str, expected: list[str]
+) -> None:
+    modules = {
+        "wire/rows.py": f"def row():\n    {body}",
+        "wire/table.py": "from ostiary.wire.rows import row as made\nTABLE = made()",
+    }
+    assert [finding.path for finding in script("scripts/house_rules.py").findings(modules)] == expected
 
 
 def test_every_rule_has_a_planted_violation(script: Load) -> None:
