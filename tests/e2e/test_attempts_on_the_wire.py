@@ -16,7 +16,7 @@ from ostiary.testing.raw import RawAnswer, fetch
 from ostiary.testing.script import BEFORE_HEAD, OK, SERVER_ERROR, Script
 
 GROUPS = (
-    *("lone", "refused", "hurried", "broken", "late", "limited", "main", "main-spare", "gate", "gate-spare"),
+    *("lone", "refused", "late", "limited", "main", "main-spare", "gate", "gate-spare"),
     *("ctx", "ctx-long", "pol", "pol-mild", "cap", "cap-2", "cap-3", "cap-4", "begun", "begun-spare"),
     *("bad", "bad-spare", "loud", "loud-spare", "dead", "dead-spare"),
 )
@@ -29,6 +29,7 @@ def router(provider: FakeProvider) -> Iterator[Gateway]:
     url = provider.url
     rows = [deployment(name, url, model=f"u-{name}", info={"id": f"id-{name}"}) for name in GROUPS]
     rows += [deployment("pair", url, model=f"u-pair-{x}", info={"id": f"id-pair-{x}"}) for x in "ab"]
+    rows += [deployment("broken", url, model=f"u-broken-{x}", info={"id": f"id-broken-{x}"}) for x in "ab"]
     rows += [deployment("weighted", url, model=f"u-weighted-{w}", weight=w) for w in (1, 3)]
     rows += [deployment("timed", url, model="u-timed", timeout=0.4)]
     router = {
@@ -98,10 +99,15 @@ def test_retry_after_is_honoured(router: Gateway, caller: str, provider: FakePro
         assert len(seen) == 1
 
 
-def test_a_broken_answer_is_tried_again(router: Gateway, caller: str, provider: FakeProvider) -> None:
-    provider.script("u-broken", scripts.GARBAGE, Script(cut_byte=40), OK)
-    assert ask(router, caller, "broken").status == 200
-    assert len(attempts(provider, "broken")) == 3
+@pytest.mark.parametrize("script", [scripts.GARBAGE, Script(cut_byte=40), Script(cut_event=0), Script(length=9999)])
+def test_a_broken_answer_is_asked_for_elsewhere(
+    router: Gateway, caller: str, provider: FakeProvider, script: Script
+) -> None:
+    provider.script("u-broken-a", script)
+    for _ in range(3):
+        answer = ask(router, caller, "broken")
+        assert answer.status == 200
+        assert answer.header("x-litellm-model-id") == "id-broken-b"
 
 
 def test_another_deployment_of_the_name_takes_over(router: Gateway, caller: str, provider: FakeProvider) -> None:

@@ -59,7 +59,7 @@ async def test_blocking_with_cancel_in_flight_ends_running_streams_within_a_seco
     assert "[DONE]" not in answer.events()
     await provider.until(lambda: provider.seen(model)[0].outcome == "aborted")
     (row,) = eventually(lambda: gateway.records(api_key=key))
-    assert row["outcome"] == "blocked"
+    assert row["metadata"]["outcome"] == "blocked"
     assert row["spend"] > 0
 
 

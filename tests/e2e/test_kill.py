@@ -86,15 +86,15 @@ def test_avl_01_fifty_kills_lose_no_finished_request_and_leave_none_open(
         assert len(witness.finished) >= number
 
     with running_gateway(config, data_dir=data) as gateway:
-        rows = {row["request_id"]: row for row in gateway.records(api_key=key, limit="100000")}
+        rows = {row["request_id"]: row for row in gateway.records(api_key=key)}
         missing = witness.finished - rows.keys()
         assert not missing
         for call in witness.finished:
-            assert rows[call]["outcome"] == "completed"
+            assert rows[call]["metadata"]["outcome"] == "completed"
             assert rows[call]["spend"] == pytest.approx(DEFAULT_COST)
         interrupted = [row for call, row in rows.items() if call not in witness.finished]
         assert witness.begun - witness.finished <= rows.keys()
-        assert all(row["outcome"] != "open" for row in interrupted)
+        assert all(row["metadata"]["outcome"] != "open" for row in interrupted)
         assert all(rows[call]["spend"] > 0 for call in witness.begun - witness.finished)
         # conservation: what the key has spent is what its records say, to the nanodollar
         total = sum(round(row["spend"] * 1e9) for row in rows.values())

@@ -132,4 +132,4 @@ async def test_an_unknown_price_is_refused_for_a_key_with_a_budget_and_said_in_t
         (served,) = await at_once(gateway, rich, "mystery", 1)
         assert served.status == 200
         row = gateway.record(served.header("x-litellm-call-id"))
-        assert row["price"] == "unknown"
+        assert row["metadata"]["price_state"] == "unknown"

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 import openai
 import pytest
 
+from ostiary.testing.factories import chat
 from ostiary.testing.gateway import Gateway
 from ostiary.testing.provider import FakeProvider
+from ostiary.testing.raw import fetch
 from ostiary.testing.script import Script, Tokens
 
 WEATHER = {
@@ -121,10 +123,12 @@ def test_streamed_tool_arguments_are_put_together(client: openai.OpenAI, model: 
     assert final.choices[0].finish_reason == "tool_calls"
 
 
-def test_legacy_completions_streamed_or_not(client: openai.OpenAI, model: str) -> None:
-    assert client.completions.create(model=model, prompt="say nonce-4").choices[0].text == "nonce-4"
-    chunks = client.completions.create(model=model, prompt="say nonce-5", stream=True)
-    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "nonce-5"
+def test_legacy_completions_streamed_or_not(gateway: Gateway, key: str, model: str) -> None:
+    # not strictly: the SDK's own type has no null `finish_reason`, which the API sends in all chunks but the last
+    with openai.OpenAI(base_url=gateway.base_url, api_key=key, max_retries=0) as client:
+        assert client.completions.create(model=model, prompt="say nonce-4").choices[0].text == "nonce-4"
+        chunks = client.completions.create(model=model, prompt="say nonce-5", stream=True)
+        assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "nonce-5"
 
 
 def test_embeddings_as_numbers_and_as_the_sdks_packed_default(gateway: Gateway, key: str, model: str) -> None:
@@ -210,12 +214,9 @@ def test_the_azure_client_of_the_sdk(gateway: Gateway, key: str, model: str) -> 
 
 
 @pytest.mark.parametrize("header", ["authorization", "api-key", "x-api-key", "x-litellm-api-key"])
-def test_the_key_may_travel_in_any_header_that_clients_use(gateway: Gateway, key: str, model: str, header: str) -> None:
+async def test_the_key_may_travel_in_any_header_that_clients_use(
+    gateway: Gateway, key: str, model: str, header: str
+) -> None:
     value = f"Bearer {key}" if header == "authorization" else key
-    with openai.OpenAI(
-        base_url=gateway.base_url,
-        api_key="unused",
-        max_retries=0,
-        default_headers={"authorization": openai.Omit(), header: value},
-    ) as client:
-        assert client.chat.completions.create(model=model, messages=user("x")).choices
+    answer = await fetch(gateway.url, "POST", "/v1/chat/completions", chat(model), headers=[(header, value)])
+    assert answer.status == 200

@@ -109,7 +109,7 @@ async def test_streams_that_outlast_the_drain_are_cut_and_recorded(provider: Fak
         assert gateway.wait() == 0
     with running_gateway(config, data_dir=tmp_path / "data") as gateway:
         (row,) = eventually(gateway.records)
-        assert row["outcome"] != "open"
+        assert row["metadata"]["outcome"] != "open"
         assert row["spend"] > 0
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import yaml
 
@@ -174,10 +175,15 @@ class Gateway:
         return made
 
     def records(self, **query: str) -> list[dict[str, Any]]:
-        """The rows of `/spend/logs`, filtered by the query."""
-        words = "&".join(f"{name}={value}" for name, value in ({"summarize": "false"} | query).items())
-        rows: list[dict[str, Any]] = self.admin("GET", f"/spend/logs?{words}")
-        return rows
+        """All rows of the spend log that match the query, page by page, newest first."""
+        rows: list[dict[str, Any]] = []
+        asked = {"page_size": "1000"} | query
+        while True:
+            page = self.admin("GET", f"/spend/logs/v2?{urlencode(asked)}")
+            rows += page["data"]
+            if page["next_cursor"] is None:
+                return rows
+            asked["cursor"] = page["next_cursor"]
 
     def record(self, request_id: str | None, seconds: float = 5.0) -> dict[str, Any]:
         """The one settled row of a request; settled records reach the store with a short delay.
