@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from ostiary.config.node import Node, located, missing_in
-from ostiary.config.problem import Place, Problem, error
+from ostiary.config.problem import Place, Problem, Severity, error
 from ostiary.config.shapes import NOTHING, CredentialEntry, ModelEntry
 from ostiary.config.survey import Survey
 
@@ -32,10 +32,16 @@ def model_entries(rows: Sequence[Mapping[str, object]], nodes: Sequence[Node], s
         if not isinstance(node.value, dict):
             continue  # said already
         label = f"model_list[{index}]"
+        before = len(survey.problems)
         entry = _entry(row, node, label, survey)
-        if entry is not None:
+        wrong = any(_is_of(label, problem) for problem in survey.problems[:before])
+        if entry is not None and not wrong:
             entries.append(entry)
     return entries
+
+
+def _is_of(label: str, problem: Problem) -> bool:
+    return problem.severity is Severity.ERROR and problem.setting.startswith(f"{label}.")
 
 
 def _entry(row: Mapping[str, object], node: Node, label: str, survey: Survey) -> ModelEntry | None:
@@ -54,10 +60,11 @@ def _entry(row: Mapping[str, object], node: Node, label: str, survey: Survey) ->
     params, written = block(row.get("litellm_params")), node.members.get("litellm_params")
     if written is None or written.value is None:
         survey.problems.append(error(node.place, f"{label}.litellm_params", "is missing"))
-    elif isinstance(written.value, dict):
-        model = written.members.get("model")
-        if model is None or (model.value is None and not model.missing):
-            survey.problems.append(error(written.place, f"{label}.litellm_params.model", "is missing"))
+        return None
+    model = written.members.get("model")
+    if isinstance(written.value, dict) and (model is None or (model.value is None and not model.missing)):
+        survey.problems.append(error(written.place, f"{label}.litellm_params.model", "is missing"))
+        return None
     below = len(label) + 1
     return ModelEntry(
         model_name=name,
@@ -92,7 +99,7 @@ def stored_entry(
         return None, (error(place, "", str(failure)),)
     values = survey.block(node, "model_list[]", "model_list[0]")
     entries = model_entries([values], [node], survey)
-    if not entries or any(problem.severity == "error" for problem in survey.problems):
+    if not entries or any(problem.severity is Severity.ERROR for problem in survey.problems):
         return None, tuple(survey.problems)
     entry = msgspec.structs.replace(entries[0], stored_id=stored_id)
     return entry, ()

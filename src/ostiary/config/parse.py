@@ -56,20 +56,21 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
 
 
 def _parse(text: str, file: str) -> tuple[Node, list[Problem]]:
-    composer = _Composer(text, file)
+    try:
+        composer = _Composer(text, file)
+    except yaml.reader.ReaderError as failure:
+        line = text.count("\n", 0, failure.position) + 1
+        raise UnreadableError(
+            error(Place(file, line), "", "not valid YAML: a character that text may not hold")
+        ) from None
     try:
         graph = composer.get_single_node()
     except yaml.MarkedYAMLError as failure:
         mark = failure.problem_mark or failure.context_mark
         # PyYAML quotes aliases and tags in its messages: a password that begins with `*` would be shown.
-        reason = _QUOTED.sub("…", shown(failure.problem or failure.context or "malformed"))
+        reason = shown(_QUOTED.sub("…", failure.problem or failure.context or "malformed"))
         raise UnreadableError(
             error(Place(file, mark.line + 1 if mark else 0), "", f"not valid YAML: {reason}")
-        ) from None
-    except yaml.reader.ReaderError as failure:
-        line = text.count("\n", 0, failure.position) + 1
-        raise UnreadableError(
-            error(Place(file, line), "", "not valid YAML: a character that text may not hold")
         ) from None
     except (yaml.YAMLError, ValueError, OverflowError, IndexError):
         raise UnreadableError(error(Place(file, composer.line + 1), "", "not valid YAML: malformed text")) from None

@@ -66,8 +66,7 @@ def compile_snapshot(
     problems: list[Problem] = []
     built = _Rows(problems, loaded.defaults.ignore_invalid)
     for entry in loaded.models:
-        if "model" in entry.params or entry.missing:  # else `load` has said so
-            built.add(entry, sources)
+        built.add(entry, sources)
     for row in stored:
         _add_stored(row, sources, built)
     if demo or loaded.ostiary.demo or not (loaded.models or stored):
