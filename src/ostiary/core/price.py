@@ -43,35 +43,31 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True):
     character_out: int = 0
     request: Nano = 0
 
+    def cost_of_tokens(self, into: int, out: int) -> Nano:
+        """Nanodollars for plain tokens in and out, rounded up."""
+        return -(-(into * self.input + out * self.output) // MILLION) + self.request
+
     def cost(self, usage: Usage) -> Nano:
         """Nanodollars for this usage, rounded up once at the end. Never negative."""
-        cached, written, heard = usage.cache_read, usage.cache_creation, usage.audio_input
-        thought, spoken = usage.reasoning, usage.audio_output
-        total = 0
-        plain_in = usage.input
-        if cached or written or heard:
-            if self.cache_read is not None:
-                plain_in -= cached
-                total += cached * self.cache_read
-            if self.cache_creation is not None:
-                plain_in -= written
-                total += written * self.cache_creation
-            if self.audio_input is not None:
-                plain_in -= heard
-                total += heard * self.audio_input
-        plain_out = usage.output
-        if thought or spoken:
-            if self.reasoning is not None:
-                plain_out -= thought
-                total += thought * self.reasoning
-            if self.audio_output is not None:
-                plain_out -= spoken
-                total += spoken * self.audio_output
+        if not usage.special:
+            return self.cost_of_tokens(usage.input, usage.output)
+        plain_in, plain_out, total = usage.input, usage.output, 0
+        for count, rate in (
+            (usage.cache_read, self.cache_read),
+            (usage.cache_creation, self.cache_creation),
+            (usage.audio_input, self.audio_input),
+        ):
+            if rate is not None:
+                plain_in -= count
+                total += count * rate
+        for count, rate in ((usage.reasoning, self.reasoning), (usage.audio_output, self.audio_output)):
+            if rate is not None:
+                plain_out -= count
+                total += count * rate
         total += max(plain_in, 0) * self.input + max(plain_out, 0) * self.output
-        if usage.images or usage.milliseconds or usage.characters:
-            total += usage.images * self.image
-            total += -(-usage.milliseconds * (self.second_in + self.second_out) // 1000)
-            total += usage.characters * (self.character_in + self.character_out)
+        total += usage.images * self.image
+        total += -(-usage.milliseconds * (self.second_in + self.second_out) // 1000)
+        total += usage.characters * (self.character_in + self.character_out)
         return -(-total // MILLION) + self.request
 
 

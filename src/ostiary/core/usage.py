@@ -25,6 +25,20 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     characters: int = 0
 
     @property
+    def special(self) -> bool:
+        """Whether anything but plain tokens was used."""
+        return bool(
+            self.cache_read
+            or self.reasoning
+            or self.cache_creation
+            or self.audio_input
+            or self.audio_output
+            or self.images
+            or self.milliseconds
+            or self.characters
+        )
+
+    @property
     def total(self) -> int:
         """Tokens in and out."""
         return self.input + self.output

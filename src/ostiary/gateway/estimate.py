@@ -44,9 +44,10 @@ def estimate_of(expected: Usage, deployment: Deployment) -> Estimate:
     """Tokens and cost to reserve, and their floors."""
     floor = expected.input * 3 // 8
     price = deployment.price
+    tokens = expected.input + expected.output
     if price is None:
-        return Estimate(floor, expected.total, 0, 0)
-    return Estimate(floor, expected.total, price.cost(Usage(input=floor)), price.cost(expected))
+        return Estimate(floor, tokens, 0, 0)
+    return Estimate(floor, tokens, price.cost_of_tokens(floor, 0), price.cost(expected))
 
 
 def _text_size(body: bytes) -> int:

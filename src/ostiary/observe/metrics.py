@@ -1,14 +1,15 @@
 """Prometheus metrics under the names dashboards of the compatible surface already use. It must not label identities.
 
-A settled record is counted into plain dictionaries, which costs a microsecond or two; the exposition format is made
-when somebody scrapes. Labels come from closed sets: names the configuration knows, never what a client wrote.
+A settled record is counted into plain numbers, which costs about a microsecond; the exposition format is made when
+somebody scrapes. Labels come from closed sets: names the configuration knows, never what a client wrote.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
@@ -18,91 +19,86 @@ from ostiary.core.fault import Fault
 from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
 
-BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)  # seconds
-MOST_MODELS = 500  # label values
+BUCKETS = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 300_000)  # milliseconds
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-_Series = tuple[str, ...]
+MOST_MODELS = 500  # label values
+
+Labels: TypeAlias = tuple[str, ...]
+Reading: TypeAlias = tuple[str, str, Labels, list[tuple[Labels, float]]]  # name, help, label names, rows
 
 
-class Histogram:
-    """Counts per bucket and a sum, by label values."""
+class SeriesKey(NamedTuple):
+    """What a series is labelled by. Each metric sums over the labels it does not have."""
 
-    __slots__ = ("_counts", "_sums")
+    route: str
+    model: str
+    deployment: str
+    provider: str
+    outcome: str
+    status: str
+    fault: str
+
+
+class Series:
+    """The counts of one label set."""
+
+    __slots__ = ("cost", "fallbacks", "first", "input", "output", "requests", "total", "unpriced", "upstream")
 
     def __init__(self) -> None:
-        self._counts: dict[_Series, list[int]] = {}
-        self._sums: dict[_Series, float] = {}
-
-    def add(self, series: _Series, seconds: float) -> None:
-        """Count one observation."""
-        counts = self._counts.get(series)
-        if counts is None:
-            counts = self._counts[series] = [0] * (len(BUCKETS) + 1)
-            self._sums[series] = 0.0
-        counts[bisect_left(BUCKETS, seconds)] += 1
-        self._sums[series] += seconds
-
-    def family(self, name: str, text: str, labels: tuple[str, ...]) -> Metric:
-        """The histogram in the exposition's shape."""
-        family = HistogramMetricFamily(name, text, labels=labels)
-        for series, counts in self._counts.items():
-            running, buckets = 0, []
-            for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
-                running += count
-                buckets.append((bound, running))
-            family.add_metric(series, buckets, self._sums[series])
-        return family
+        self.requests = self.input = self.output = self.cost = self.unpriced = self.fallbacks = 0
+        self.total = [0] * (len(BUCKETS) + 2)  # counts per bucket, and the sum in milliseconds at the end
+        self.upstream = [0] * (len(BUCKETS) + 2)
+        self.first = [0] * (len(BUCKETS) + 2)
 
 
 class Tally(Collector):
-    """Everything counted since the start of the process.
+    """Everything counted since the start of the process. `gauges` gives readings to be taken at each scrape."""
 
-    Args:
-        gauges: readings taken at each scrape: name -> (help, label names, rows of (label values, number)).
-    """
-
-    def __init__(
-        self, gauges: Callable[[], Iterable[tuple[str, str, tuple[str, ...], list[tuple[_Series, float]]]]] = tuple
-    ) -> None:
-        self.gauges = gauges
-        self._requests: defaultdict[_Series, int] = defaultdict(int)
-        self._tokens: defaultdict[_Series, list[int]] = defaultdict(lambda: [0, 0, 0])
-        self._refused: defaultdict[_Series, int] = defaultdict(int)
-        self._unpriced: defaultdict[_Series, int] = defaultdict(int)
-        self._deployments: defaultdict[_Series, list[int]] = defaultdict(lambda: [0, 0])
-        self._fallbacks = 0
+    def __init__(self) -> None:
+        self.gauges: Callable[[], Iterable[Reading]] = tuple
+        self._series: dict[tuple[object, ...], Series] = {}
+        self._refused: defaultdict[Labels, int] = defaultdict(int)
         self._models: set[str] = set()
-        self._total = Histogram()
-        self._upstream = Histogram()
-        self._first = Histogram()
 
     def settled(self, record: Record) -> None:
         """Count a settled record."""
-        known = record.deployment != ""
-        model = self._label(record.model) if known else ""
-        self._requests[(record.endpoint, model, record.outcome.value, str(record.status), record.fault)] += 1
-        if not known:
+        key = (record.endpoint, record.model, record.deployment, record.outcome, record.status, record.fault)
+        series = self._series.get(key)
+        if series is None:
+            series = self._new_series(record)
+        series.requests += 1
+        if not record.deployment:
             return
-        sums = self._tokens[(model, record.provider)]
-        sums[0] += record.usage.input
-        sums[1] += record.usage.output
-        sums[2] += record.cost
-        if record.price is PriceState.UNKNOWN:
-            self._unpriced[(model, record.provider)] += 1
-        self._fallbacks += record.fallbacks
-        self._deployments[(model, record.deployment)][record.outcome is not Outcome.COMPLETED] += 1
-        series = (model,)
-        self._total.add(series, (record.ended - record.started) / 1000)
-        self._upstream.add(series, record.upstream_ms / 1000)
+        series.input += record.usage.input
+        series.output += record.usage.output
+        series.cost += record.cost
+        series.unpriced += record.price is PriceState.UNKNOWN
+        series.fallbacks += record.fallbacks
+        _observe(series.total, record.ended - record.started)
+        _observe(series.upstream, record.upstream_ms)
         if record.first_byte:
-            self._first.add(series, (record.first_byte - record.started) / 1000)
+            _observe(series.first, record.first_byte - record.started)
 
-    def _label(self, model: str) -> str:
-        """The model as a label. Wildcard names come from clients: past a bound they share one label."""
-        if model in self._models or len(self._models) < MOST_MODELS:
-            self._models.add(model)
-            return model
-        return "other"
+    def _new_series(self, record: Record) -> Series:
+        """A series for a label set not seen before. Wildcard models are named by clients: past a bound they share."""
+        model = record.model if record.deployment else ""
+        if model not in self._models and len(self._models) >= MOST_MODELS:
+            model = "other"
+        self._models.add(model)
+        labels = SeriesKey(
+            record.endpoint,
+            model,
+            record.deployment,
+            record.provider,
+            record.outcome.value,
+            str(record.status),
+            record.fault,
+        )
+        series = self._series.setdefault(labels, Series())
+        if model == record.model:
+            key = (record.endpoint, record.model, record.deployment, record.outcome, record.status, record.fault)
+            self._series[key] = series
+        return series
 
     def refused(self, fault: Fault) -> None:
         """Count a request that was turned away before it had a caller."""
@@ -114,68 +110,90 @@ class Tally(Collector):
         registry.register(self)
         return generate_latest(registry)
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterator[Metric]:
         """See `prometheus_client.registry.Collector`."""
-        total = CounterMetricFamily(
-            "litellm_proxy_total_requests_metric",
-            "Settled requests",
-            labels=("route", "model", "outcome", "status_code"),
-        )
-        failed = CounterMetricFamily(
-            "litellm_proxy_failed_requests_metric", "Requests not completed",
-            labels=("route", "model", "exception_class", "exception_status"),
+        rows = [(key, series) for key, series in self._series.items() if isinstance(key, SeriesKey)]
+        counters: tuple[tuple[str, str, Labels, Callable[[SeriesKey, Series], float]], ...] = (
+            ("litellm_proxy_total_requests_metric", "Settled requests", ("route", "model", "outcome", "status"),
+             lambda _, s: s.requests),
+            ("litellm_proxy_failed_requests_metric", "Requests not completed", ("route", "model", "fault", "status"),
+             lambda k, s: s.requests if k.outcome != Outcome.COMPLETED.value else 0),
+            ("litellm_spend_metric", "Dollars spent", ("model", "provider"), lambda _, s: s.cost / 10**9),
+            ("litellm_input_tokens_metric", "Tokens in", ("model", "provider"), lambda _, s: s.input),
+            ("litellm_output_tokens_metric", "Tokens out", ("model", "provider"), lambda _, s: s.output),
+            ("litellm_total_tokens_metric", "Tokens", ("model", "provider"), lambda _, s: s.input + s.output),
+            ("ostiary_unknown_price_requests", "Requests of unknown price", ("model", "provider"),
+             lambda _, s: s.unpriced),
+            ("litellm_deployment_success_responses", "Completed answers", ("model", "deployment"),
+             lambda k, s: s.requests if k.deployment and k.outcome == Outcome.COMPLETED.value else 0),
+            ("litellm_deployment_failure_responses", "Answers not completed", ("model", "deployment"),
+             lambda k, s: s.requests if k.deployment and k.outcome != Outcome.COMPLETED.value else 0),
+            ("litellm_deployment_fallbacks", "Fallbacks taken", ("model",), lambda _, s: s.fallbacks),
         )  # fmt: skip
-        sums: defaultdict[_Series, int] = defaultdict(int)
-        for (route, model, outcome, status, fault), count in self._requests.items():
-            sums[(route, model, outcome, status)] += count
-            if outcome != Outcome.COMPLETED.value:
-                failed.add_metric((route, model, fault or outcome, status), count)
-        for series, count in sums.items():
-            total.add_metric(series, count)
-        yield total
-        yield failed
-        yield from self._spent()
-        yield _counter("ostiary_refused_requests", "Requests without a caller", ("kind", "status"), self._refused)
-        yield _counter(
-            "ostiary_unknown_price_requests", "Requests whose price is unknown", ("model", "provider"), self._unpriced
+        for name, text, labels, number in counters:
+            yield _counter(name, text, labels, rows, number)
+        refused = CounterMetricFamily(
+            "ostiary_refused_requests", "Requests without a caller", labels=("kind", "status")
         )
-        yield from self._answered()
-        yield self._total.family("litellm_request_total_latency_metric", "Whole request, seconds", ("model",))
-        yield self._upstream.family("litellm_llm_api_latency_metric", "Waiting for providers, seconds", ("model",))
-        yield self._first.family(
-            "litellm_llm_api_time_to_first_token_metric", "First byte of a stream, seconds", ("model",)
+        for values, count in self._refused.items():
+            refused.add_metric(values, count)
+        yield refused
+        yield _histogram("litellm_request_total_latency_metric", "Whole request, seconds", rows, lambda s: s.total)
+        yield _histogram("litellm_llm_api_latency_metric", "Waiting for providers, seconds", rows, lambda s: s.upstream)
+        yield _histogram(
+            "litellm_llm_api_time_to_first_token_metric", "First byte of a stream, seconds", rows, lambda s: s.first
         )
-        for name, text, labels, rows in self.gauges():
+        for name, text, labels, readings in self.gauges():
             gauge = GaugeMetricFamily(name, text, labels=labels)
-            for values, number in rows:
-                gauge.add_metric(values, number)
+            for values, reading in readings:
+                gauge.add_metric(values, reading)
             yield gauge
 
-    def _spent(self) -> Iterable[Metric]:
-        labels = ("model", "provider")
-        names = ("input_tokens", "output_tokens", "total_tokens", "spend")
-        families = {name: CounterMetricFamily(f"litellm_{name}_metric", name, labels=labels) for name in names}
-        for series, (into, out, cost) in self._tokens.items():
-            for name, number in zip(names, (into, out, into + out, cost / 10**9), strict=True):
-                families[name].add_metric(series, number)
-        yield from families.values()
 
-    def _answered(self) -> Iterable[Metric]:
-        labels = ("model", "model_id")
-        good = CounterMetricFamily("litellm_deployment_success_responses", "Completed answers", labels=labels)
-        bad = CounterMetricFamily("litellm_deployment_failure_responses", "Answers not completed", labels=labels)
-        for series, (completed, failed) in self._deployments.items():
-            good.add_metric(series, completed)
-            bad.add_metric(series, failed)
-        yield good
-        yield bad
-        tried = CounterMetricFamily("litellm_deployment_attempted_fallbacks", "Fallbacks attempted")
-        tried.add_metric((), self._fallbacks)
-        yield tried
+def _observe(buckets: list[int], milliseconds: int) -> None:
+    buckets[bisect_left(BUCKETS, milliseconds)] += 1
+    buckets[-1] += milliseconds
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], counts: dict[_Series, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for series, count in counts.items():
-        family.add_metric(series, count)
+def _counter(
+    name: str,
+    text: str,
+    labels: Labels,
+    rows: list[tuple[SeriesKey, Series]],
+    number: Callable[[SeriesKey, Series], float],
+) -> Metric:
+    sums: defaultdict[Labels, float] = defaultdict(float)
+    for key, series in rows:
+        value = number(key, series)
+        if value:
+            sums[tuple(str(getattr(key, label)) for label in labels)] += value
+    family = CounterMetricFamily(name, text, labels=_public(labels))
+    for values, value in sums.items():
+        family.add_metric(values, value)
     return family
+
+
+def _histogram(
+    name: str, text: str, rows: list[tuple[SeriesKey, Series]], buckets_of: Callable[[Series], list[int]]
+) -> Metric:
+    sums: dict[str, list[int]] = {}
+    for key, series in rows:
+        buckets = buckets_of(series)
+        if any(buckets[:-1]):
+            total = sums.setdefault(key.model, [0] * len(buckets))
+            sums[key.model] = [one + other for one, other in zip(total, buckets, strict=True)]
+    family = HistogramMetricFamily(name, text, labels=("model",))
+    bounds = (*(str(bound / 1000) for bound in BUCKETS), "+Inf")
+    for model, total in sums.items():
+        running, shown = 0, []
+        for bound, count in zip(bounds, total[:-1], strict=True):
+            running += count
+            shown.append((bound, running))
+        family.add_metric((model,), shown, total[-1] / 1000)
+    return family
+
+
+def _public(labels: Labels) -> Labels:
+    """The label names that dashboards know."""
+    known = {"status": "status_code", "deployment": "model_id", "fault": "exception_class"}
+    return tuple(known.get(label, label) for label in labels)

@@ -14,6 +14,9 @@ from ostiary.core.usage import Usage
 from ostiary.wire.dialects.openai_chat.faults import decode_fault
 
 
+ABSENT = msgspec.Raw(b"null")  # stands for a member that is not there; compared by identity
+
+
 class _InputDetails(msgspec.Struct):
     cached_tokens: int | None = None
     audio_tokens: int | None = None
@@ -65,8 +68,8 @@ class WireUsage(msgspec.Struct):
 
 class _Reply(msgspec.Struct):
     usage: WireUsage | None = None
-    error: msgspec.Raw | None = None
-    choices: msgspec.Raw | None = None
+    error: msgspec.Raw = ABSENT
+    choices: msgspec.Raw = ABSENT
 
 
 _reply = msgspec.json.Decoder(_Reply).decode
@@ -86,7 +89,7 @@ def read_usage(body: bytes) -> Usage | None:
         return _read_leniently(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise bad_answer() from None
-    if reply.error is not None and reply.choices is None and bytes(reply.error) != b"null":
+    if reply.error is not ABSENT and reply.choices is ABSENT and bytes(reply.error) != b"null":
         raise hidden_error(body)
     return reply.usage.to_usage() if reply.usage is not None else None
 

@@ -15,7 +15,7 @@ import msgspec
 
 from ostiary.core.fault import Fault
 from ostiary.core.usage import Usage
-from ostiary.wire.dialects.openai_chat.reply import WireUsage, bad_answer, hidden_error
+from ostiary.wire.dialects.openai_chat.reply import ABSENT, WireUsage, bad_answer, hidden_error
 from ostiary.wire.framing.sse import SseFramer, event_data
 
 
@@ -25,7 +25,7 @@ class _Choice(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     usage: WireUsage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = ABSENT
     choices: list[_Choice] | None = None
 
 
@@ -107,7 +107,7 @@ class StreamTap:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.fault = bad_answer()
             return False
-        if chunk.error is not None and bytes(chunk.error) != b"null":
+        if chunk.error is not ABSENT and bytes(chunk.error) != b"null":
             self.fault = hidden_error(data)
             return False
         self._unjudged = False
