@@ -98,11 +98,10 @@ def _decoded(raw: bytes, source: str) -> bytes:
     if len(raw) == LENGTH:
         return raw
     text = raw.strip()
-    if len(text) == 2 * LENGTH:
-        try:
-            return bytes.fromhex(text.decode("ascii"))
-        except ValueError:
-            pass
+    try:
+        return bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        pass
     try:
         return base64.b64decode(text.replace(b"-", b"+").replace(b"_", b"/") + b"=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
