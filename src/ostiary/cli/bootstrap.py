@@ -7,7 +7,7 @@ import os
 import random
 import secrets
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ostiary.cli.clock import SystemClock
 from ostiary.cli.server import Server
 from ostiary.cli.status import Status
 from ostiary.config.load import load
-from ostiary.config.problem import Severity
+from ostiary.config.problem import Problem, Severity
 from ostiary.config.shapes import Loaded
 from ostiary.config.watch import signature
 from ostiary.control.compile import StoredModel, compile_snapshot
@@ -108,6 +108,7 @@ class House:
         Raises:
             Fault: INVALID_REQUEST, naming each problem.
         """
+        _refuse_errors(loaded.problems)
         compiled = compile_snapshot(
             loaded,
             stored,
@@ -117,11 +118,10 @@ class House:
             admin_digest=self.admin_digest,
             demo=self.options.demo or loaded.ostiary.demo,
         )
-        if not compiled.ok:
-            errors = [str(problem) for problem in compiled.problems if problem.severity is Severity.ERROR]
-            raise Fault(Kind.INVALID_REQUEST, "; ".join(errors), origin=Origin.GATEWAY)
-        for problem in compiled.problems:
-            log().warning("configuration", problem=str(problem))
+        _refuse_errors(compiled.problems)
+        for problem in (*loaded.problems, *compiled.problems):
+            if problem.severity is Severity.WARNING:
+                log().warning("configuration", problem=str(problem))
         return compiled.snapshot
 
     def put_in_force(self, snapshot: PolicySnapshot) -> None:
@@ -135,10 +135,7 @@ class House:
     def reload(self) -> None:
         """Read the configuration again. A bad file leaves the running one in force and says why."""
         loaded = load(self.options.config, self.environment, dev=self.options.dev)
-        errors = [str(problem) for problem in loaded.problems if problem.severity is Severity.ERROR]
         try:
-            if errors:
-                raise Fault(Kind.INVALID_REQUEST, "; ".join(errors), origin=Origin.GATEWAY)
             self.put_in_force(self.compile(loaded, self.stored))
         except Fault as fault:
             self.status.config_problem = fault.public
@@ -231,17 +228,18 @@ async def build(options: Options, environment: Mapping[str, str]) -> House:
     Raises:
         StartError: with one line that says what is wrong.
     """
-    loaded = load(options.config, environment, dev=options.dev)
-    errors = [str(problem) for problem in loaded.problems if problem.severity is Severity.ERROR]
-    if errors:
-        raise StartError("\n".join(errors))
-    for problem in loaded.problems:
-        if problem.severity is Severity.WARNING:
-            log().warning("configuration", problem=str(problem))
     try:
+        loaded = load(options.config, environment, dev=options.dev)
+        _refuse_errors(loaded.problems)
         return await _build(options, environment, loaded)
     except Fault as fault:
         raise StartError(fault.public) from fault
+
+
+def _refuse_errors(problems: Iterable[Problem]) -> None:
+    errors = [str(problem) for problem in problems if problem.severity is Severity.ERROR]
+    if errors:
+        raise Fault(Kind.INVALID_REQUEST, "\n".join(errors), origin=Origin.GATEWAY)
 
 
 async def _build(options: Options, environment: Mapping[str, str], loaded: Loaded) -> House:

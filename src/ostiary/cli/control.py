@@ -1,13 +1,15 @@
 """The management API behind the data plane, built when it is first needed. It must not decide anything.
 
 FastAPI and its circle take longer to import than everything else together, so they are loaded after the listener is
-open: by a thread, at once, so that the first administrator does not wait and no request's loop does.
+open, by a thread, so that no request waits for an import but the first to the management API itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+
+from ostiary.observe.log import failure, log
 
 if TYPE_CHECKING:
     from ostiary.cli.bootstrap import House
@@ -35,8 +37,26 @@ class LazyControl:
 
 
 def _application(house: House) -> Any:
-    async def absent(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body", "body": b"{}"})
+    from ostiary.control.access.keys import KeyService
+    from ostiary.control.access.models import ModelService
+    from ostiary.control.api.app import create_api
+    from ostiary.control.api.callers import Callers
+    from ostiary.control.api.routes import Services
+    from ostiary.control.usage.activity import ActivityService
+    from ostiary.control.usage.logs import SpendLogService
+    from ostiary.control.usage.names import KeyBook
+    from ostiary.control.usage.spend import SpendService
+    from ostiary.store.reports import UsageReports
 
-    return absent
+    reports = UsageReports(house.store.database)
+    book = KeyBook(house.keys, house.digest)
+    services = Services(
+        keys=KeyService(house.keys, house.digest, house, house.clock, region=house.store.region),
+        models=ModelService(house.models, house.compiler, lambda: house.plane.snapshot, house.clock),
+        logs=SpendLogService(reports, book, house.clock),
+        activity=ActivityService(reports, book, house.clock),
+        spend=SpendService(reports, book, house.clock),
+    )
+    header = house.plane.snapshot.key_header
+    callers = Callers(house.keys, house.digest, lambda: house.admin_digest, house.clock, header=header)
+    return create_api(services, callers, report=lambda error: log().error("a bug of ours", **failure(error)))

@@ -54,7 +54,7 @@ def check(
     """Say, setting by setting, what a configuration means here."""
     from ostiary.cli.check import check as check_file
 
-    sys.exit(check_file(str(config), dev))
+    sys.exit(check_file(str(config), dev=dev))
 
 
 def _say(line: str) -> None:

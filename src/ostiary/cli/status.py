@@ -12,7 +12,7 @@ from ostiary.core.fault import Fault, Kind
 from ostiary.gateway.app import FrontDoor, LocalAnswer
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound
-from ostiary.observe.metrics import CONTENT_TYPE
+from ostiary.observe.metrics import CONTENT_TYPE, Labels, Reading
 
 if TYPE_CHECKING:
     from ostiary.cli.bootstrap import House
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _JSON = b"content-type: application/json\r\ncache-control: no-store\r\n"
 _ALIVE = b'"I\'m alive!"'
 STORE_LAG_RECORDS = 100_000  # unsaved records beyond which the instance should get no more work
-
-Readings = Iterable[tuple[str, str, tuple[str, ...], list[tuple[tuple[str, ...], float]]]]
 
 
 class Status:
@@ -100,7 +98,7 @@ class Status:
             await door.administrator(inbound)
         return 200, b"content-type: %s\r\n" % CONTENT_TYPE, house.tally.exposition()
 
-    def readings(self) -> Readings:
+    def readings(self) -> Iterable[Reading]:
         """Gauges, read at each scrape."""
         house = self._house
         assert house is not None
@@ -111,7 +109,7 @@ class Status:
         now = house.clock.monotonic()
         deployments = house.plane.snapshot.deployments.values()
         pulses = house.plane.health.pulses
-        states = [
+        states: list[tuple[Labels, float]] = [
             ((d.model_name, d.id), 2.0 if d.id in pulses and pulses[d.id].resting_until > now else 0.0)
             for d in deployments
         ]

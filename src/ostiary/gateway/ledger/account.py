@@ -11,7 +11,8 @@ so that it does not drift. What is settled counts in the window in which it is s
 for money; a target of unknown price is refused to every key that has a budget, because nobody could say what is left.
 
 The account is the truth on spend while the process lives: the store lags behind by what is not flushed yet. A newer
-revision of the key therefore changes rights and limits, and resets spend only if it begins a later budget window.
+revision of the key therefore changes rights and limits, and sets spend only if it begins a later budget window: who
+wants to set what a key has spent gives it a `spend_from` of now.
 """
 
 from __future__ import annotations
@@ -63,11 +64,6 @@ class Account:
         self.last_used = now
         self._share_models()
 
-    @property
-    def id(self) -> str:
-        """The key's id."""
-        return self.key.id
-
     def replace(self, key: VirtualKey) -> None:
         """Take a newer revision of the key over; counters stay, spend follows a later `spend_from`."""
         if key.spend_from > self.spend_from:
@@ -95,7 +91,8 @@ class Account:
         """Begin a new budget window if the last one has ended. `now` is in Unix seconds."""
         seconds = self.key.budget_seconds
         if seconds and now - self.spend_from >= seconds:
-            self.spend_from += (now - self.spend_from) // seconds * seconds
+            passed = (now - self.spend_from) // seconds * seconds
+            self.spend_from = round(self.spend_from + passed, 3)  # the store counts milliseconds: equal must be equal
             self.spend = 0
 
     def admit(self, now: float, model: str, floor: int) -> Limits | None:

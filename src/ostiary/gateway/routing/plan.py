@@ -96,5 +96,5 @@ def retries_for(settings: RoutingSettings, deployment: Deployment, fault: Fault,
 
 def backoff(settings: RoutingSettings, retry: int, fault: Fault, draw: float) -> float:
     """Seconds to wait before retry number `retry` (from 1) of the same deployment: the provider's word, else jitter."""
-    wait = min(settings.retry_base_seconds * 2 ** (retry - 1), settings.retry_cap_seconds) * (0.5 + draw / 2)
+    wait = min(settings.retry_base_seconds * (1 << (retry - 1)), settings.retry_cap_seconds) * (0.5 + draw / 2)
     return max(wait, fault.retry_after or 0.0)
