@@ -97,7 +97,9 @@ def test_two_processes_never_share_a_directory(tmp_path: Path) -> None:
     said = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     assert "in use by another process" in said.stdout
     journal.close()
+    (tmp_path / f"{9:016d}.fresh").write_bytes(b"made by a process that was killed in the midst of it")
     Journal(tmp_path, 0).close()
+    assert not list(tmp_path.glob("*.fresh"))
 
 
 def test_a_segment_of_another_version_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
@@ -330,6 +332,34 @@ def test_a_full_disk_refuses_admission_settles_what_runs_and_ends_when_there_is_
         monkeypatch.setattr(os, "posix_fallocate", allocate)
         account.replace(key(revision=1))
         spend(ledger, account, "again")
+
+
+def test_on_a_full_disk_old_segments_wait_for_what_is_open_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, 0, segment_bytes=SMALL)
+    long = record("long", cost=3, tags=("t" * 64,))
+    journal.append(long)
+    while len(segments(tmp_path)) < 3:
+        journal.append(settlement("x"))
+    allocate = os.posix_fallocate
+    monkeypatch.setattr(os, "posix_fallocate", full)
+
+    def fill() -> None:
+        while True:
+            journal.append(settlement("x"))
+
+    with pytest.raises(Fault):
+        fill()
+    journal.commit(journal.position)
+    assert len(segments(tmp_path)) == 3
+    with pytest.raises(Fault):  # opened again, for another target: the first opening stays valid
+        journal.append(msgspec.structs.replace(long, cost=4))
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    journal.commit(journal.position)
+    assert len(segments(tmp_path)) == 1  # it moved on to a new one
+    journal.close()
+    assert [(row.id, row.cost) for row in recover(tmp_path, 9)] == [("long", 3)]
 
 
 def test_the_journal_does_not_outgrow_its_cap_while_the_store_is_away(tmp_path: Path) -> None:

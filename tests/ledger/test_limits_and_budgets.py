@@ -234,8 +234,19 @@ def test_budget_windows_roll_in_whole_multiples_without_drift(tmp_path: Path) ->
         clock.seconds = 3 * 3600 + 1234.5
         spend(ledger, account, "a", cost=70)
         assert (account.spend, account.spend_from) == (70, START + 3 * 3600)
+        again = key(max_budget=100, budget_seconds=3600, spend=0, spend_from=START + 3 * 3600, revision=1)
+        assert ledger.account(again).spend == 70  # the same window to the millisecond: no reset
         clock.seconds = 4 * 3600
         assert ledger.spend_of("k1") == 0
+
+
+@given(st.integers(1, 2**41), st.integers(1, 10**7), st.integers(1, 1000), st.floats(0, 1))
+def test_a_window_of_the_account_is_that_of_the_store_to_the_millisecond(
+    from_ms: int, length: int, windows: int, within: float
+) -> None:
+    account = Account(key(budget_seconds=length, spend_from=from_ms / 1000), 0.0)
+    account.roll(from_ms / 1000 + (windows + within * 0.99) * length + 0.001)
+    assert account.spend_from in {(from_ms + n * length * 1000) / 1000 for n in (windows, windows + 1)}
 
 
 def test_a_calendar_that_goes_back_neither_renews_a_budget_nor_breaks_it(tmp_path: Path) -> None:
