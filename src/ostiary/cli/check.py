@@ -37,7 +37,8 @@ def render(loaded: Loaded, compiled: Compiled) -> str:
         problem = next((one for one in untold if (_place(one), one.setting) == (finding.place, finding.setting)), None)
         if problem is not None:
             untold.remove(problem)
-        settings.append(_setting(finding, problem, left_out=problem in compiled.problems))
+        left_out = problem in compiled.problems and finding.setting.startswith("model_list[")
+        settings.append(_setting(finding, problem, left_out=left_out))
     others = [str(problem) for problem in untold]
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     warnings = sum(problem.severity is Severity.WARNING for problem in problems)
@@ -80,11 +81,11 @@ def _setting(finding: Finding, problem: Problem | None, *, left_out: bool) -> st
 
 def _deployments(compiled: Compiled) -> Iterator[str]:
     for deployment in compiled.snapshot.deployments.values():
-        where = "in this process" if deployment.scheme == "demo" else f"{_origin(deployment)}{deployment.base_path}"
+        where = "in this process" if deployment.scheme == "demo" else f"at {_origin(deployment)}{deployment.base_path}"
         credential = "with a credential" if deployment.credential else "without a credential"
         yield (
             f"{shown(deployment.model_name)} → {deployment.provider}/{shown(deployment.upstream_model)}"
-            f" at {where}, {credential}, price {deployment.price_state}"
+            f" {where}, {credential}, price {deployment.price_state}"
         )
 
 

@@ -27,24 +27,24 @@ def model_entries(rows: Sequence[Mapping[str, object]], nodes: Sequence[Node], s
         nodes: the rows as written.
         survey: the walk they come from.
     """
+    places: dict[str, dict[str, Place]] = {}
+    for path, place in survey.places.items():
+        row_label, _, rest = path.partition(".")
+        places.setdefault(row_label, {})[rest] = place
+    wrong = {problem.setting.partition(".")[0] for problem in survey.problems if problem.severity is Severity.ERROR}
     entries = []
     for index, (row, node) in enumerate(zip(rows, nodes, strict=True)):
-        if not isinstance(node.value, dict):
-            continue  # said already
         label = f"model_list[{index}]"
-        before = len(survey.problems)
-        entry = _entry(row, node, label, survey)
-        wrong = any(_is_of(label, problem) for problem in survey.problems[:before])
-        if entry is not None and not wrong:
-            entries.append(entry)
+        if isinstance(node.value, dict):  # else the walk has said so
+            entry = _entry(row, node, label, places.get(label, {}), survey)
+            if entry is not None and label not in wrong:
+                entries.append(entry)
     return entries
 
 
-def _is_of(label: str, problem: Problem) -> bool:
-    return problem.severity is Severity.ERROR and problem.setting.startswith(f"{label}.")
-
-
-def _entry(row: Mapping[str, object], node: Node, label: str, survey: Survey) -> ModelEntry | None:
+def _entry(
+    row: Mapping[str, object], node: Node, label: str, places: Mapping[str, Place], survey: Survey
+) -> ModelEntry | None:
     name = row.get("model_name")
     if not isinstance(name, str):
         written = node.members.get("model_name")
@@ -54,25 +54,24 @@ def _entry(row: Mapping[str, object], node: Node, label: str, survey: Survey) ->
             survey.problems.append(error(node.place, f"{label}.model_name", reason))
         return None
     if not name or len(name) > MAX_NAME or not name.isprintable() or name != name.strip():
-        place = survey.places.get(f"{label}.model_name", node.place)
-        survey.problems.append(error(place, f"{label}.model_name", f"expected 1 to {MAX_NAME} printable characters"))
+        reason = f"expected 1 to {MAX_NAME} printable characters"
+        survey.problems.append(error(places["model_name"], f"{label}.model_name", reason))
         return None
-    params, written = block(row.get("litellm_params")), node.members.get("litellm_params")
-    if written is None or written.value is None:
+    written = node.members.get("litellm_params")
+    if written is None or (written.value is None and not written.missing):
         survey.problems.append(error(node.place, f"{label}.litellm_params", "is missing"))
         return None
     model = written.members.get("model")
     if isinstance(written.value, dict) and (model is None or (model.value is None and not model.missing)):
         survey.problems.append(error(written.place, f"{label}.litellm_params.model", "is missing"))
         return None
-    below = len(label) + 1
     return ModelEntry(
         model_name=name,
-        params=params,
+        params=block(row.get("litellm_params")),
         info=block(row.get("model_info")),
         label=label,
         place=node.place,
-        places={path[below:]: place for path, place in survey.places.items() if path.startswith(f"{label}.")},
+        places=places,
         missing=tuple(_missing(node)),
     )
 
