@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -62,8 +61,10 @@ class RawClient:
         elif "content-length" in headers:
             body = await self.reader.readexactly(int(headers["content-length"]))
         elif headers.get("transfer-encoding") == "chunked":
+            pieces = []
             while size := int(await self.reader.readuntil(b"\r\n"), 16):
-                body += (await self.reader.readexactly(size + 2))[:-2]
+                pieces.append((await self.reader.readexactly(size + 2))[:-2])
+            body = b"".join(pieces)
             assert await self.reader.readexactly(2) == b"\r\n"
         else:
             body = await self.reader.read()
@@ -178,31 +179,40 @@ class App:
 
 
 class EdgeServer:
-    """A uvicorn server with the edge, on a port of its own."""
+    """A uvicorn server with the edge, on a port of its own, without uvicorn's main loop and its pauses."""
 
     def __init__(self, door: Door, app: Any, limits: EdgeLimits, **options: Any) -> None:
-        settings: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "server_header": False}
+        settings: dict[str, Any] = {
+            "port": 0,
+            "lifespan": "off",
+            "log_config": None,
+            "access_log": False,
+            "server_header": False,
+        }
         protocol = edge_protocol(door, limits)
         self.config = uvicorn.Config(app, http=protocol, **(settings | options))
         self.server = uvicorn.Server(self.config)
-        self.server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         self.port = 0
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[EdgeServer]:
-        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-            self.port = listener.getsockname()[1]
-            serving = asyncio.create_task(self.server.serve(sockets=[listener]))
-            try:
-                while not self.server.started or not self.server.server_state.default_headers:
-                    await asyncio.sleep(0.01)
-                yield self
-            finally:
-                self.server.should_exit = True
-                self.server.force_exit = True
-                for connection in list(self.server.server_state.connections):
-                    connection.transport.abort()
-                await serving
+        server = self.server
+        self.config.load()
+        server.lifespan = self.config.lifespan_class(self.config)
+        await server.startup()
+        await server.on_tick(0)
+        self.port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            for listener in server.servers:
+                listener.close()
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()
+            while server.server_state.connections or server.server_state.tasks:
+                await asyncio.sleep(0)
+            for listener in server.servers:
+                await listener.wait_closed()
 
     async def connect(self) -> RawClient:
         return RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -211,9 +221,10 @@ class EdgeServer:
         """Send on a new connection and read until the server closes it."""
         client = await self.connect()
         try:
+            reading = asyncio.create_task(client.rest())
             with contextlib.suppress(ConnectionError):
                 await client.send(*pieces)
-            return await client.rest()
+            return await reading
         finally:
             await client.close()
 
