@@ -75,7 +75,7 @@ async def _identified(database: Database, master: MasterKey, clock: Clock, regio
 
 async def _settings(database: Database) -> Mapping[str, bytes]:
     async with database.read() as connection:
-        return dict((await connection.execute(select(settings.c.name, settings.c.value))).tuples().all())
+        return dict((await connection.execute(select(settings.c.name, settings.c.value))).all())
 
 
 async def _establish(database: Database, master: MasterKey, clock: Clock, region: str) -> None:

@@ -251,7 +251,7 @@ class KeyRepository:
         for start in range(0, len(rows), _IN_LIST):
             places = [(row.id, window_start_of(row, now)) for row in rows[start : start + _IN_LIST]]
             found = await connection.execute(select(*columns, key_spend.c.cost).where(tuple_(*columns).in_(places)))
-            spent.update(((key_id, window), cost) for key_id, window, cost in found.tuples())
+            spent.update(((key_id, window), cost) for key_id, window, cost in found)
         return [
             msgspec.structs.replace(row, spend=spent.get((row.id, window), 0), spend_from=window)
             for row in rows

@@ -138,7 +138,7 @@ async def _spend(connection: AsyncConnection, records: Iterable[Record]) -> Sums
     query = select(virtual_keys.c.id, virtual_keys.c.budget_from, virtual_keys.c.budget_seconds)
     for start in range(0, len(ids), CHUNK):
         found = await connection.execute(query.where(virtual_keys.c.id.in_(ids[start : start + CHUNK])))
-        windows.update((key_id, (anchor, seconds)) for key_id, anchor, seconds in found.tuples())
+        windows.update((key_id, (anchor, seconds)) for key_id, anchor, seconds in found)
     sums: Sums = defaultdict(lambda: [0])
     for record in priced:
         if record.key_id in windows:
