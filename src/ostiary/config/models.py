@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from ostiary.config.node import Node, located, missing_in
-from ostiary.config.problem import Place, Problem, Severity, error
+from ostiary.config.problem import Place, Problem, Severity, Status, error
+from ostiary.config.settings import find
 from ostiary.config.shapes import NOTHING, CredentialEntry, ModelEntry
 from ostiary.config.survey import Survey
 
@@ -77,10 +78,13 @@ def _entry(
 
 
 def _missing(node: Node) -> Iterator[tuple[str, str]]:
-    for block_name, members in node.members.items():
+    """The variables without which the deployment cannot be what the row says; inert and unknown settings need none."""
+    for part, members in node.members.items():
         for name, member in members.members.items():
-            for variable in missing_in(member):
-                yield f"{block_name}.{name}", variable
+            setting = find(f"model_list[].{part}", name)
+            if setting is not None and setting.status is not Status.INERT:
+                for variable in missing_in(member):
+                    yield f"{part}.{name}", variable
 
 
 def stored_entry(

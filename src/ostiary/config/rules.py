@@ -70,7 +70,7 @@ def routing_strategy(value: object) -> Verdict | None:
 
 def certificate_check(value: object) -> Verdict | None:
     """Turning the check off is possible, and said aloud."""
-    if value is False or value in ("false", "False"):
+    if value is False or (isinstance(value, str) and value.lower() in ("false", "no", "off")):
         return Verdict(Status.USED, "certificates of providers are not verified", Severity.WARNING)
     return None
 
