@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,25 +111,38 @@ async def test_a_stream_cut_in_the_middle_of_an_event_is_no_end(
     assert the_row(gateway, key)["metadata"]["outcome"] in ("truncated", "failed")
 
 
-async def test_an_error_event_inside_a_200_stream_is_relayed_and_recorded_as_one(
+async def test_an_error_event_in_a_stream_that_has_begun_is_told_and_recorded(
     gateway: Gateway, provider: FakeProvider, key: str, model: str
 ) -> None:
-    provider.script(model, scripts.ERROR_EVENT)
+    provider.script(model, replace(scripts.ERROR_EVENT, hold=1))
+    async with RawConnection(gateway.url) as link:
+        await link.send(request("POST", "/v1/chat/completions", chat(model, stream=True), key=key))
+        await link.receive(until=1)
+        provider.release(model)
+        answer = await link.receive()
+    assert '"error"' in answer.events()[-1]
+    assert the_row(gateway, key)["metadata"]["outcome"] == "truncated"
+
+
+async def test_an_error_event_before_anything_has_gone_out_is_an_error_answer(
+    gateway: Gateway, provider: FakeProvider, key: str, model: str
+) -> None:
+    error = b"data: " + scripts.error_body("Broke down.", "server_error", None) + b"\n\n"
+    provider.script(model, Script(insert=((0, error),), cut_event=0))
     answer = await fetch(gateway.url, "POST", "/v1/chat/completions", chat(model, stream=True), key=key)
-    assert any('"error"' in event for event in answer.events())
-    assert "[DONE]" not in answer.events()
-    assert the_row(gateway, key)["metadata"]["outcome"] in ("truncated", "failed")
+    assert answer.status >= 500
+    assert "error" in answer.json()
+    assert the_row(gateway, key)["metadata"]["outcome"] == "failed"
 
 
-async def test_a_malformed_event_does_not_stop_the_stream(
+async def test_a_malformed_event_is_an_error_and_no_end(
     gateway: Gateway, provider: FakeProvider, key: str, model: str
 ) -> None:
     provider.script(model, scripts.MALFORMED_EVENT)
     answer = await fetch(gateway.url, "POST", "/v1/chat/completions", chat(model, stream=True), key=key)
-    assert answer.status == 200
-    row = the_row(gateway, key)
-    assert row["metadata"]["outcome"] in ("completed", "truncated")
-    assert row["spend"] > 0
+    assert "[DONE]" not in answer.events()
+    assert answer.status >= 500 or '"error"' in answer.events()[-1]
+    assert the_row(gateway, key)["metadata"]["outcome"] in ("failed", "truncated")
 
 
 async def test_a_silent_upstream_gets_comments_to_the_client(

@@ -26,7 +26,6 @@ def status(gateway: Gateway, key: str, model: str) -> int:
         ("/key/block", {"key": "KEY"}),
         ("/key/delete", {"keys": ["KEY"]}),
         ("/key/update", {"key": "KEY", "models": ["chat-nothing-else"]}),
-        ("/key/update", {"key": "KEY", "duration": "0s"}),
         ("/key/KEY/regenerate", {}),
     ],
 )

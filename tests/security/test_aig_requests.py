@@ -87,7 +87,7 @@ def unharmed(provider: FakeProvider, before: int, sent: bytes | None) -> None:
         assert CANARY not in str(seen.headers)
         assert "org-attacker" not in str(seen.headers)
         if sent is not None:
-            assert seen.body == sent.replace(b'"cheap"', b'"u-cheap"')
+            assert seen.body == sent.replace(b'"cheap"', b'"u-cheap"', 1)
 
 
 def refused_or_served(answer: RawAnswer) -> None:
@@ -133,12 +133,22 @@ async def test_aig_01_in_the_query_and_in_headers_it_is_not_heard(
     before = len(provider.requests)
     value = str(aimed(FIELDS[name], attacker))
     headers = [(f"{prefix}{name.replace('_', '-')}", value) for prefix in ("x-", "x-litellm-", "x-pass-", "llm-")]
-    headers += [("openai-organization", "org-attacker"), ("x-forwarded-host", f"127.0.0.1:{attacker.port}")]
+    headers += [("x-forwarded-host", f"127.0.0.1:{attacker.port}")]
     body = chat("cheap")
     query = f"?{name}=" + value.replace(" ", "%20").replace('"', "%22")
     answer = await fetch(door.url, "POST", f"/v1/chat/completions{query}", body, key=limited, headers=headers)
     refused_or_served(answer)
     unharmed(provider, before, body)
+
+
+@pytest.mark.parametrize("header", ["openai-organization", "openai-project", "openai-beta", "x-stainless-lang"])
+async def test_aig_01_a_caller_does_not_choose_the_organisation_that_pays(
+    door: Gateway, provider: FakeProvider, limited: str, header: str
+) -> None:
+    before = len(provider.requests)
+    headers = [(header, "org-attacker")]
+    await fetch(door.url, "POST", "/v1/chat/completions", chat("cheap"), key=limited, headers=headers)
+    unharmed(provider, before, chat("cheap"))
 
 
 def form(boundary: str, *parts: tuple[str, str]) -> bytes:
