@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from edge.raw import HOST, App, Doorman, EdgeServer, request
+from edge.raw import HOST, App, Doorman, EdgeServer, RawClient, request
 from ostiary.core.fault import Fault, Kind
 from ostiary.gateway.edge_rules import EdgeLimits
 from ostiary.gateway.ports import Inbound
@@ -611,3 +618,70 @@ async def test_avl_01_an_exchange_that_outlives_the_drain_is_told_so(door: Doorm
         await waiting.close()
         await streaming.close()
         await stopping
+
+
+async def test_avl_01_a_connection_that_was_refused_does_not_hold_a_shutdown_up(
+    server: EdgeServer, door: Doorman
+) -> None:
+    client = await server.connect()
+    await client.send(b"nonsense\r\n\r\n")
+    assert (await client.answer()).status == 400
+    await asyncio.wait_for(server.server.shutdown(), 2)
+    await client.close()
+
+
+# --- over TLS ---
+
+
+def self_signed(folder: Path) -> tuple[str, str]:
+    """A certificate for localhost and its key, as files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+async def test_over_tls_answers_refusals_and_leaving_are_the_same(door: Doorman, app: App, tmp_path: Path) -> None:
+    async def never(inbound: Inbound) -> None:
+        await asyncio.Event().wait()
+
+    door.routes["/v1/never"] = never
+    certificate, key = self_signed(tmp_path)
+    trust = ssl.create_default_context(cafile=certificate)
+    limits = EdgeLimits(linger_seconds=0.2)
+    async with EdgeServer(door, app, limits, ssl_certfile=certificate, ssl_keyfile=key).running() as server:
+
+        async def connect() -> RawClient:
+            streams = await asyncio.open_connection("127.0.0.1", server.port, ssl=trust, server_hostname="localhost")
+            return RawClient(*streams)
+
+        client = await connect()
+        for path in ("/v1/echo", "/app"):
+            await client.send(request(path, b"x" * 100_000))
+            assert (await client.answer()).body == b"x" * 100_000
+        await client.send(b"POST /v1/echo HTTP/1.1\r\n" + HOST + b"content-length: 9999999\r\n\r\nabc")
+        assert (await client.answer()).status == 413
+        assert await client.closed()
+        await client.close()
+        client = await connect()
+        await client.send(b"nonsense\r\n\r\n")
+        assert (await client.answer()).status == 400
+        assert await client.closed()
+        await client.close()
+        client = await connect()
+        door.entered.clear()
+        await client.send(request("/v1/never"))
+        await door.entered.wait()
+        client.reset()
+        await asyncio.wait_for(door.cancelled.wait(), 1)

@@ -142,7 +142,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.draining = True
         if self._phase == HEAD:
             self._close(unread=bool(self._rest))
-        elif self._inbound is None:
+        elif self._phase != CLOSING and self._inbound is None:
             self.cycle.keep_alive = False
 
     def pause_writing(self) -> None:
@@ -389,6 +389,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.deadline = self.loop.time() + seconds
         if unread and self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
+            self.flow.resume_reading()
         else:
             self.transport.close()
 

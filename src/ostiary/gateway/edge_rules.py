@@ -28,6 +28,7 @@ ANSWER_HEAD = re.compile(
     re.IGNORECASE,
 )
 
+_STEERING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 # Paths that need no further look: no escape, no empty segment, none that begins with a dot.
@@ -135,9 +136,9 @@ def read_head(block: bytes, limits: EdgeLimits) -> RequestHead:
         parser.feed_data(block)
     except httptools.HttpParserUpgrade:
         pass  # an offer to switch protocols is ignored; CONNECT is refused below
-    except httptools.HttpParserInvalidMethodError:
-        raise refused("this method is not supported", 405) from None
-    except httptools.HttpParserError:
+    except httptools.HttpParserError as error:
+        if isinstance(error, httptools.HttpParserInvalidMethodError) and first.endswith((b" HTTP/1.1", b" HTTP/1.0")):
+            raise refused("this method is not supported", 405) from None
         raise refused("the request head is malformed") from None
     head.method = parser.get_method()
     if head.method not in METHODS:
@@ -163,6 +164,8 @@ def _read_headers(head: RequestHead, limits: EdgeLimits) -> None:
     hosts = 0
     framed = False
     for name, value in head.headers:
+        if name not in _STEERING:
+            continue
         if name == b"host":
             hosts += 1
             check_host(value, limits.hosts)
