@@ -63,7 +63,7 @@ class KeyRepository:
     async def find(self, digest: bytes) -> VirtualKey | None:
         """The key that answers to this digest, blocked and expired ones included; None if there is none.
 
-        A digest retired by a regeneration counts until its grace ends, which then is the key's expiry.
+        A digest retired by a regeneration counts until its grace ends, which is told in `retired_until`.
 
         Raises:
             Fault: UNAVAILABLE when the database cannot be asked.
@@ -82,7 +82,9 @@ class KeyRepository:
             if retired is None:
                 return None
             found = await self._one(connection, and_(virtual_keys.c.id == retired.key_id, _live()))
-        return None if found is None else as_retired(found, digest, retired.until).virtual_key()
+        if found is None:
+            return None
+        return msgspec.structs.replace(found.virtual_key(), digest=digest, retired_until=retired.until / MILLISECONDS)
 
     async def get(
         self, *, key_id: str | None = None, digest: bytes | None = None, alias: str | None = None
@@ -284,11 +286,6 @@ class KeyRepository:
             await connection.execute(
                 insert(retired_digests), {"digest": before.digest, "key_id": before.id, "until": until}
             )
-
-
-def as_retired(row: KeyRow, digest: bytes, until: int) -> KeyRow:
-    """The key as its retired digest shows it: ending with the grace."""
-    return msgspec.structs.replace(row, digest=digest, expires=min(until, row.expires or until))
 
 
 def window_start_of(row: KeyRow, at: int) -> int:

@@ -91,11 +91,16 @@ class KeyIndex:
         return self._keep(key)
 
     def put(self, key: VirtualKey, *, cancel_in_flight: bool = False) -> None:
-        """A key was created or changed. One that rests in the store is not loaded for that."""
+        """A key was created or changed. One that rests in the store is not loaded for that.
+
+        A text that was replaced answers no more from here; one in its grace period is found in the store anew.
+        """
         self._absent.pop(key.digest, None)
         account = self._by_id.get(key.id)
         if account is None or key.revision < account.key.revision:
             return
+        if account.key.digest != key.digest:
+            self._accounts.pop(account.key.digest, None)
         account.replace(key)
         if cancel_in_flight:
             account.cancel("the virtual key was blocked")
@@ -105,7 +110,11 @@ class KeyIndex:
         self._accounts.pop(digest, None)
         self._retired.pop(digest, None)
         account = self._by_id.get(key_id)
-        if account is not None and cancel_in_flight:
+        if account is None:
+            return
+        if account.key.digest == digest:
+            del self._by_id[key_id]
+        if cancel_in_flight:
             account.cancel("the virtual key was deleted")
 
     def account(self, key_id: str) -> Account | None:

@@ -60,11 +60,15 @@ def _shuffled(deployments: list[Deployment], draw: Callable[[], float]) -> list[
 
 
 def _target(deployment: Deployment, model: str) -> Target:
-    """Fill the stars of the upstream model with what the wildcard of the public name stands for."""
+    """Fill the stars of the upstream model with what the wildcards of the public name stand for."""
     upstream = deployment.upstream_model
     if "*" in upstream and "*" in deployment.model_name:
-        for star in matched(deployment.model_name, model) or ():
-            upstream = upstream.replace("*", star, 1)
+        stars = matched(deployment.model_name, model) or ()
+        literals = upstream.split("*")
+        filled = [literals[0]]
+        for index, literal in enumerate(literals[1:]):
+            filled += (stars[index] if index < len(stars) else "*", literal)
+        upstream = "".join(filled)
     return Target(deployment, upstream)
 
 

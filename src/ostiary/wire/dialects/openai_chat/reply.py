@@ -13,7 +13,6 @@ from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.usage import Usage
 from ostiary.wire.dialects.openai_chat.faults import decode_fault
 
-
 ABSENT = msgspec.Raw(b"null")  # stands for a member that is not there; compared by identity
 
 

@@ -11,6 +11,8 @@ stream; anything else is a truncated one.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from ostiary.core.fault import Fault
@@ -31,6 +33,10 @@ class _Chunk(msgspec.Struct):
 
 _chunk = msgspec.json.Decoder(_Chunk).decode
 DONE = b"[DONE]"
+# A provider that was asked for usage puts this on every chunk; a client that did not ask never sees it. Inside a JSON
+# string the quotes would be escaped, so these bytes are a member and nothing else.
+_NO_USAGE = b',"usage":null'
+_NO_USAGE_SPACED = re.compile(rb',\s*"usage"\s*:\s*null')
 
 
 class StreamTap:
@@ -69,13 +75,13 @@ class StreamTap:
             and b'": ' not in data
         ):
             self.chunks += data.count(b"data:")
-            return data
+            return data.replace(_NO_USAGE, b"") if self._strip_usage else data
         passed = []
         for frame in self._framer.feed(data):
             if self.done or self.fault is not None:
                 break
             if self._keep(frame):
-                passed.append(frame)
+                passed.append(_NO_USAGE_SPACED.sub(b"", frame) if self._strip_usage else frame)
         return b"".join(passed)
 
     def finish(self) -> bytes:
