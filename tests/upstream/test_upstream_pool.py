@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 
 import pytest
@@ -12,6 +13,7 @@ from ostiary.core.fault import Fault, Kind, Retry
 from ostiary.core.fault import Origin as Whose
 from ostiary.core.snapshot import Deployment, Timeouts
 from ostiary.gateway.deadlines import Sweeper
+from ostiary.gateway.upstream.connection import Connection
 from ostiary.gateway.upstream.dial import Address
 from ostiary.gateway.upstream.origin import Origin, origin_of
 from ostiary.gateway.upstream.pool import Upstream
@@ -331,6 +333,55 @@ async def test_who_waits_for_room_at_an_origin_that_goes_is_told(provider: Scrip
         assert caught.value.origin is Whose.GATEWAY
     busy.abort()
     await upstream.close()
+
+
+async def test_net_15_an_origin_that_goes_while_a_connection_is_made_gets_no_request(
+    provider: ScriptedProvider,
+) -> None:
+    port = await provider.listen()
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def resolve(host: str, wanted: int) -> list[Address]:
+        asked.set()
+        await answer.wait()
+        return [(socket.AF_INET, ("127.0.0.1", port))]
+
+    upstream = Upstream(Sweeper(asyncio.get_running_loop()), resolve=resolve)
+    origin = Origin("http", "provider.test", 80)
+    upstream.admit([origin])
+    asking = asyncio.create_task(ask(upstream, origin))
+    await asked.wait()
+    upstream.admit([])
+    answer.set()
+    with pytest.raises(Fault, match="connect"):
+        await asking
+    assert provider.requests == []
+    await empty(upstream)
+    await upstream.close()
+
+
+async def test_connections_and_answers_are_freed_without_the_cycle_collector(
+    upstream: Upstream, provider: ScriptedProvider
+) -> None:
+    origin = await provider.origin(provider.always(HELLO))
+    upstream.admit([origin])
+    await ask(upstream, origin)
+    gc.collect()
+    gc.disable()
+    try:
+        kinds = (Connection, Response)
+        before = [sum(isinstance(item, kind) for item in gc.get_objects()) for kind in kinds]
+        for _ in range(20):
+            await ask(upstream, origin)
+            await asyncio.gather(*(ask(upstream, origin) for _ in range(3)))
+            for idle in list(upstream._pools[origin].idle)[1:]:
+                idle.abort()
+            await asyncio.sleep(0.002)
+        del idle
+        after = [sum(isinstance(item, kind) for item in gc.get_objects()) for kind in kinds]
+    finally:
+        gc.enable()
+    assert all(late <= early + 1 for early, late in zip(before, after, strict=True))
 
 
 async def test_closing_cuts_everything_and_tells_the_readers(upstream: Upstream, provider: ScriptedProvider) -> None:

@@ -52,10 +52,6 @@ IDLE, HEAD, BODY, CLOSED = State.IDLE, State.HEAD, State.BODY, State.CLOSED
 class Keeper(Protocol):
     """The pool, as a connection sees it."""
 
-    def opened(self, connection: Connection) -> None:
-        """The socket is ready."""
-        ...
-
     def release(self, connection: Connection, seconds: float | None) -> None:
         """The exchange is over and the connection is reusable, by the peer's word for `seconds` more."""
         ...
@@ -204,7 +200,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._keeper.opened(self)
 
     def data_received(self, data: bytes) -> None:
         if self._state is BODY:
@@ -251,6 +246,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._broke_off(clean=exc is None)
         self._transport = None
+        del self._parser  # it holds our methods: without this, only the cycle collector would free the two
         self._keeper.lost(self)
 
     def pause_writing(self) -> None:

@@ -191,10 +191,7 @@ class Pool:
         finally:
             self._opening -= 1
             self._call_next()
-        if not connection.usable:
-            raise no_answer()
-        self._members.add(connection)
-        return connection
+        return self._enrol(connection)
 
     def retire(self) -> None:
         """The configuration names this origin no more."""
@@ -205,11 +202,6 @@ class Pool:
             self._call_next()
 
     # what a connection calls
-
-    def opened(self, connection: Connection) -> None:
-        """The socket is ready."""
-        self._upstream.sockets.add(connection)
-        self._upstream.sweeper.register(connection)
 
     def release(self, connection: Connection, seconds: float | None) -> None:
         """Keep a connection for the next request. One second less than the peer promised, for the way there."""
@@ -238,6 +230,18 @@ class Pool:
 
     def _make(self) -> Connection:
         return Connection(self, self._upstream.sweeper.loop)
+
+    def _enrol(self, connection: Connection) -> Connection:
+        # only now: of a connection whose making is cancelled, uvloop may report the beginning and never the end
+        if not connection.usable:
+            raise no_answer()
+        if self._retired:
+            connection.abort()
+            raise unknown_origin()
+        self._members.add(connection)
+        self._upstream.sockets.add(connection)
+        self._upstream.sweeper.register(connection)
+        return connection
 
     async def _wait(self, deadline: float, *, early: bool) -> None:
         """Until something changes; whoever has waited before goes to the front."""

@@ -11,7 +11,7 @@ UNREAD_BYTES = 256 * 1024  # held while nobody reads; beyond this the provider h
 
 
 class Sink(Protocol):
-    """Where an answer goes. Called synchronously as bytes arrive; after `abort()` nothing more is called."""
+    """Where an answer goes. Called synchronously as bytes arrive, must not raise; after `abort()` not called again."""
 
     def on_data(self, data: bytes) -> None:
         """The body bytes of one arrival, never empty."""
