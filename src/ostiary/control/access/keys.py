@@ -37,6 +37,7 @@ from ostiary.store.rows import MILLISECONDS, KeyRow
 ENTROPY = 64  # bytes: 10 for the kid, the rest for the secret
 LARGEST_PAGE = 1000
 LARGEST_BULK = 500
+FOR_EVER = "-1"  # a duration that takes the expiry away
 ATTEMPTS = 3  # at a change that somebody else's change overtakes
 
 # Request field -> field of the row, where the value travels as it is.
@@ -324,7 +325,7 @@ class KeyService:
             if value is not UNSET:
                 changes[name] = money(value, name)
         if fields.duration is not UNSET:
-            length = None if fields.duration in {None, "-1"} else seconds(fields.duration, "duration")
+            length = None if fields.duration in {None, FOR_EVER} else seconds(fields.duration, "duration")
             changes["expires"] = None if length is None else self._now() + length * MILLISECONDS
         if fields.budget_duration is not UNSET and fields.budget_duration != row.budget_duration:
             changes["budget_seconds"] = seconds(fields.budget_duration, "budget_duration")
@@ -337,15 +338,10 @@ class KeyService:
     def _within_bounds(self, document: dict[str, object]) -> dict[str, object]:
         """The document with what the configuration's upper bounds add, refused where it goes beyond one."""
         for name, most in self._upper.items():
-            asked = document.get(name)
-            if asked is None:
+            if document.get(name) is None:
                 document[name] = most
-            elif isinstance(most, int | float) and isinstance(asked, int | float) and asked > most:
+            elif _size(document[name], name) > _size(most, name):
                 raise wrong(name, f"at most {most}")
-            elif isinstance(most, str) and isinstance(asked, str):
-                length = seconds(asked, name) or LONGEST_SECONDS
-                if length > (seconds(most, name) or LONGEST_SECONDS):
-                    raise wrong(name, f"at most {most}")
         return document
 
     def _own_text(self, text: str | None, field: str) -> str | None:
@@ -374,6 +370,15 @@ class KeyService:
 def _further(document: Mapping[str, object], kind: type[msgspec.Struct]) -> dict[str, object]:
     """The fields without a meaning here: kept and shown, but never in place of one that has."""
     return {name: value for name, value in rest(document, kind).items() if name not in _REQUEST_ONLY}
+
+
+def _size(value: object, field: str) -> int:
+    """What to compare with an upper bound: seconds, nanodollars, or the number itself."""
+    if field in {"duration", "budget_duration"} and isinstance(value, str):
+        return LONGEST_SECONDS + 1 if value == FOR_EVER else seconds(value, field) or 0
+    if field in {"max_budget", "soft_budget"} and isinstance(value, int | float | str):
+        return money(value, field) or 0
+    return value if isinstance(value, int) else 0  # of another type: refused when the fields are read
 
 
 def _page(size: int, field: str) -> int:

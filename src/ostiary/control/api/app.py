@@ -141,7 +141,7 @@ def openapi_document(app: FastAPI, routes: Sequence[Route]) -> dict[str, Any]:
 
 def _described(route: Route) -> dict[str, Any]:
     """What FastAPI cannot see of a route: its permission, its body, its query."""
-    extra: dict[str, Any] = {PERMISSION: route.permission.value}
+    extra: dict[str, Any] = {PERMISSION: str(route.permission)}
     if route.body is not None:
         schema = {"$ref": _SCHEMAS.format(name=route.body.__name__)}
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}

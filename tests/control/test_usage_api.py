@@ -1,0 +1,196 @@
+"""Spend and usage as the API tells them: the compatible shapes, the exact amounts, from rollups."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from gatehouse import Gatehouse
+
+from ostiary.core.price import PriceState
+from ostiary.core.record import Outcome, Record
+from ostiary.core.usage import Usage
+
+DAY = 86_400_000
+FIRST = 20_000 * DAY  # 2024-10-04
+RANGE = {"start_date": "2024-10-04", "end_date": "2024-10-06"}
+
+
+async def ledger(house: Gatehouse) -> dict[str, Any]:
+    """Two keys, three days, two models: ten requests of 1 to 10 nanodollars and a thousandth of a dollar."""
+    answer = await house.client.post("/key/generate", json={"key_alias": "ci", "user_id": "u1", "team_id": "t1"})
+    key = answer.json()
+    row = await house.keys.get(digest=bytes.fromhex(key["token"]))
+    assert row is not None
+    await house.usage.save(
+        [
+            Record(
+                id=f"r{number:02}", started=FIRST + number % 3 * DAY + number, endpoint="chat.completions",
+                key_id=row.id if number % 2 else "admin", user_id="u1" if number % 2 else "", team_id="t1",
+                end_user="e", model="fast" if number < 5 else "slow", provider="openai", upstream_model="gpt-4o",
+                deployment="d1", outcome=Outcome.FAILED if number == 9 else Outcome.COMPLETED, status=200,
+                usage=Usage(input=10, output=5, cache_read=2), cost=1_000_000 + number, price=PriceState.LISTED,
+                ended=FIRST + number % 3 * DAY + number + 500, tags=("t",), attempts=2, fallbacks=1, measured=True,
+            )
+            for number in range(10)
+        ]
+    )  # fmt: skip
+    return key
+
+
+async def test_daily_activity_has_the_compatible_shape(house: Gatehouse) -> None:
+    key = await ledger(house)
+    answer = await house.client.get("/user/daily/activity", params=RANGE)
+    body = answer.json()
+    assert [day["date"] for day in body["results"]] == ["2024-10-06", "2024-10-05", "2024-10-04"]
+    day = body["results"][2]
+    assert day["metrics"] == {
+        "spend": 0.004000018, "prompt_tokens": 40, "completion_tokens": 20, "cache_read_input_tokens": 8,
+        "cache_creation_input_tokens": 0, "total_tokens": 60, "successful_requests": 3, "failed_requests": 1,
+        "api_requests": 4,
+    }  # fmt: skip
+    assert set(day["breakdown"]) >= {"models", "model_groups", "providers", "api_keys", "mcp_servers", "entities"}
+    assert set(day["breakdown"]["model_groups"]) == {"fast", "slow"}
+    assert day["breakdown"]["models"]["gpt-4o"]["metrics"]["api_requests"] == 4
+    assert set(day["breakdown"]["models"]["gpt-4o"]["api_key_breakdown"]) == {key["token"], "admin"}
+    own = day["breakdown"]["api_keys"][key["token"]]
+    assert own["metadata"] == {"key_alias": "ci", "team_id": "t1"}
+    assert own["metrics"]["api_requests"] == 2
+    assert body["metadata"] == {
+        "total_spend": 0.010000045, "total_prompt_tokens": 100, "total_completion_tokens": 50,
+        "total_cache_read_input_tokens": 20, "total_cache_creation_input_tokens": 0, "total_tokens": 150,
+        "total_successful_requests": 9, "total_failed_requests": 1, "total_api_requests": 10,
+        "page": 1, "total_pages": 1, "has_more": False,
+    }  # fmt: skip
+
+
+async def test_pages_of_days_add_up_to_the_aggregate(house: Gatehouse) -> None:
+    await ledger(house)
+    pages = [
+        (await house.client.get("/user/daily/activity", params={**RANGE, "page_size": 2, "page": page})).json()
+        for page in (1, 2)
+    ]
+    assert [(page["metadata"]["total_pages"], page["metadata"]["has_more"]) for page in pages] == [
+        (2, True),
+        (2, False),
+    ]
+    whole = (await house.client.get("/user/daily/activity/aggregated", params=RANGE)).json()
+    assert pages[0]["results"] + pages[1]["results"] == whole["results"]
+    assert sum(page["metadata"]["total_api_requests"] for page in pages) == whole["metadata"]["total_api_requests"]
+
+
+async def test_activity_is_filtered_by_key_and_model(house: Gatehouse) -> None:
+    key = await ledger(house)
+    for name in (key["key"], key["token"]):
+        one = (await house.client.get("/user/daily/activity", params={**RANGE, "api_key": name})).json()
+        assert one["metadata"]["total_api_requests"] == 5
+    model = (await house.client.get("/user/daily/activity", params={**RANGE, "model": "fast"})).json()
+    assert model["metadata"]["total_api_requests"] == 5
+    none = (await house.client.get("/user/daily/activity", params={**RANGE, "api_key": "0" * 64})).json()
+    assert none["results"] == []
+
+
+async def test_spend_logs_show_single_requests_without_content(house: Gatehouse) -> None:
+    key = await ledger(house)
+    (row,) = (await house.client.get("/spend/logs", params={"request_id": "r09"})).json()
+    expected = {
+        "request_id": "r09", "call_type": "chat.completions", "api_key": key["token"], "spend": 0.001000009,
+        "total_tokens": 15, "prompt_tokens": 10, "completion_tokens": 5, "model": "gpt-4o", "model_id": "d1",
+        "model_group": "slow", "custom_llm_provider": "openai", "user": "u1", "team_id": "t1", "end_user": "e",
+        "request_tags": ["t"], "status": "failure", "messages": {}, "response": {},
+        "startTime": "2024-10-04T00:00:00.009+00:00", "endTime": "2024-10-04T00:00:00.509+00:00",
+    }  # fmt: skip
+    assert {name: row[name] for name in expected} == expected
+    assert row["metadata"]["user_api_key_alias"] == "ci"
+
+
+async def test_spend_logs_with_dates_are_summed_by_day(house: Gatehouse) -> None:
+    await ledger(house)
+    days = (await house.client.get("/spend/logs", params=RANGE)).json()
+    assert [day["startTime"] for day in days] == ["2024-10-04", "2024-10-05", "2024-10-06"]
+    assert days[0]["spend"] == 0.004000018
+    assert days[0]["models"] == {"fast": 0.002000003, "slow": 0.002000015}
+    assert days[0]["users"] == {"": 0.002000006, "u1": 0.002000012}
+    rows = (await house.client.get("/spend/logs", params={**RANGE, "summarize": "false"})).json()
+    assert [row["request_id"] for row in rows] == ["r08", "r05", "r02", "r07", "r04", "r01", "r09", "r06", "r03", "r00"]
+
+
+async def test_spend_log_pages_know_their_place_and_go_on_by_cursor(house: Gatehouse) -> None:
+    key = await ledger(house)
+    page = (await house.client.get("/spend/logs/v2", params={**RANGE, "page_size": 4})).json()
+    assert (page["total"], page["page"], page["page_size"], page["total_pages"]) == (10, 1, 4, 3)
+    second = await house.client.get("/spend/logs/v2", params={**RANGE, "page_size": 4, "cursor": page["next_cursor"]})
+    by_number = await house.client.get("/spend/logs/ui", params={**RANGE, "page_size": 4, "page": 2})
+    assert second.json()["data"] == by_number.json()["data"]
+    own = (await house.client.get("/spend/logs/v2", params={"api_key": key["token"]})).json()
+    assert (own["total"], own["next_cursor"]) == (5, None)
+    hour = {"start_date": "2024-10-04T00:00:00.004", "end_date": "2024-10-04T01:00:00"}
+    assert (await house.client.get("/spend/logs/v2", params=hour)).json()["total"] == 2
+
+
+async def test_global_spend_and_its_rankings(house: Gatehouse) -> None:
+    key = await ledger(house)
+    total = await house.client.get("/global/spend")
+    assert '"spend":0.010000045' in total.text
+    get = house.client.get
+    assert (await get("/global/spend/logs", params=RANGE)).json()[0] == {"date": "2024-10-04", "spend": 0.004000018}
+    keys = (await get("/global/spend/keys", params=RANGE)).json()
+    assert keys[0] == {
+        "api_key": key["token"], "key_alias": "ci", "key_name": key["key_name"], "total_spend": 0.005000025,
+    }  # fmt: skip
+    models = (await get("/global/spend/models", params={**RANGE, "limit": 1})).json()
+    assert [(model["model"], model["total_spend"]) for model in models] == [("slow", 0.005000035)]
+    assert (await get("/global/spend/provider", params=RANGE)).json()[0]["provider"] == "openai"
+    assert (await get("/global/spend/tags", params=RANGE)).json() == {
+        "spend_per_tag": [{"name": "t", "spend": 0.010000045, "log_count": 10}]
+    }
+    assert (await get("/global/spend/all_tag_names")).json() == {"tag_names": ["t"]}
+    assert (await get("/global/spend/end_users", params=RANGE)).json()[0]["total_count"] == 10
+    activity = (await get("/global/activity", params=RANGE)).json()
+    assert (activity["sum_api_requests"], activity["sum_total_tokens"], len(activity["daily_data"])) == (10, 150, 3)
+    assert {model["model"] for model in (await get("/global/activity/model", params=RANGE)).json()} == {"fast", "slow"}
+    report = (await get("/global/spend/report", params={**RANGE, "group_by": "api_key"})).json()
+    assert {row["api_key"] for row in report} == {key["token"], "admin"}
+
+
+async def test_a_deleted_key_keeps_its_name_in_reports(house: Gatehouse) -> None:
+    key = await ledger(house)
+    await house.client.post("/key/delete", json={"keys": [key["key"]]})
+    names = {row["key_alias"] for row in (await house.client.get("/global/spend/keys", params=RANGE)).json()}
+    assert "ci" in names
+    assert len((await house.client.get("/spend/logs", params={"api_key": key["token"]})).json()) == 5
+
+
+async def test_every_amount_is_a_json_number(house: Gatehouse) -> None:
+    await ledger(house)
+    for path in ("/spend/logs", "/user/daily/activity", "/global/spend/keys", "/global/spend"):
+        text = (await house.client.get(path, params=RANGE)).text
+        assert not re.search(r'spend":"', text)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "param"),
+    [
+        ("/user/daily/activity", {}, "start_date"),
+        ("/user/daily/activity", {"start_date": "2024-10-04"}, "end_date"),
+        ("/user/daily/activity", {**RANGE, "start_date": "canary"}, "start_date"),
+        ("/user/daily/activity", {**RANGE, "end_date": "2024-13-45"}, "end_date"),
+        ("/user/daily/activity", {**RANGE, "page_size": "9999"}, "page_size"),
+        ("/user/daily/activity", {"start_date": "2025-01-01", "end_date": "2024-01-01"}, "start_date"),
+        ("/user/daily/activity", {"start_date": "0001-01-01", "end_date": "2024-01-01"}, "start_date"),
+        ("/spend/logs", {"page_size": "0"}, "page_size"),
+        ("/spend/logs", {"page": "999999999"}, "page"),
+        ("/spend/logs/v2", {"cursor": "canary"}, "cursor"),
+        ("/spend/logs", {"start_date": "yesterday-canary"}, "start_date"),
+        ("/spend/logs", {"summarize": "canary"}, "summarize"),
+        ("/global/spend/keys", {"limit": "100000"}, "limit"),
+        ("/global/spend/report", {**RANGE, "group_by": "canary"}, "group_by"),
+    ],
+)
+async def test_wrong_queries_are_refused_by_name(
+    house: Gatehouse, path: str, query: dict[str, str], param: str
+) -> None:
+    answer = await house.client.get(path, params=query)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert "canary" not in answer.text
