@@ -428,3 +428,34 @@ async def test_aig_10_an_answer_in_html_is_not_passed_on_as_such(
     assert answer.status >= 500
     assert b"<script>" not in answer.body
     assert (answer.header("content-type") or "").startswith("application/json")
+
+
+@pytest.mark.parametrize("what", ["", "/content"])
+async def test_aig_11_a_file_belongs_to_the_key_that_sent_it(
+    door: Gateway, provider: FakeProvider, limited: str, what: str
+) -> None:
+    body = form("b", ("purpose", "batch"), ("model", "cheap"))
+    headers = [("content-type", "multipart/form-data; boundary=b")]
+    made = await fetch(door.url, "POST", "/v1/files", body, key=limited, headers=headers)
+    assert made.status == 200
+    path = f"/v1/files/{made.json()['id']}{what}"
+    route = [("x-litellm-model", "cheap")]
+    before = len(provider.requests)
+    stranger = door.key(models=["cheap"])
+    denied = await fetch(door.url, "GET", path, key=stranger, headers=route)
+    unknown = await fetch(door.url, "GET", f"/v1/files/file-of-nobody{what}", key=stranger, headers=route)
+    assert denied.status == unknown.status == 404
+    assert denied.json() == unknown.json()
+    assert len(provider.requests) == before
+    assert (await fetch(door.url, "GET", path, key=limited, headers=route)).status == 200
+
+
+def test_aig_12_a_stored_model_cannot_take_the_identity_of_a_configured_one(
+    door: Gateway, provider: FakeProvider, attacker: FakeProvider
+) -> None:
+    row = deployment("secret", attacker.url, info={"id": "the-secret-one"})
+    status, answer = door.call("POST", "/model/new", row, key=door.admin_key)
+    assert status in (400, 409), answer
+    for _ in range(5):
+        served, _ = door.call("POST", "/v1/chat/completions", {"model": "secret", "messages": []}, key=door.admin_key)
+        assert served == 200

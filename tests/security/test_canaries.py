@@ -92,7 +92,7 @@ def watched(provider: FakeProvider) -> Iterator[Gateway]:
         router_settings={"num_retries": 0, "disable_cooldowns": True},
         ostiary={"metrics": {"enabled": True, "token": TOKEN}, "ledger": {"flush_seconds": 0.05}},
     )
-    with running_gateway(config, env={"OSTIARY_LOG_LEVEL": "debug", "PYTHONASYNCIODEBUG": "1"}) as gateway:
+    with running_gateway(config, args=("--log-level", "DEBUG"), env={"PYTHONASYNCIODEBUG": "1"}) as gateway:
         yield gateway
 
 
