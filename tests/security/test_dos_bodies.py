@@ -153,7 +153,7 @@ async def test_dos_02_odd_but_lawful_json_is_passed_as_it_is_or_refused_in_bound
     assert answer.status in (200, 400)
     if answer.status == 200:
         assert provider.requests[-1].body == body
-    assert cpu_seconds(gateway.process.pid) - spent < 1.0
+    assert cpu_seconds(gateway.process.pid) - spent < 0.3  # nobody else waits longer than that
     assert resident(gateway.process.pid) - before < 200 * MEGABYTE
     assert gateway.call("GET", "/health/liveliness")[0] == 200
 
