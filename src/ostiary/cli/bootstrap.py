@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import os
 import random
 import secrets
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvicorn
 
 from ostiary.catalog.models import load_models
@@ -28,7 +30,8 @@ from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.ids import mint_key
 from ostiary.core.key import VirtualKey
 from ostiary.core.money import Nano
-from ostiary.core.snapshot import PolicySnapshot
+from ostiary.core.price import PriceState
+from ostiary.core.snapshot import Deployment, PolicySnapshot
 from ostiary.gateway.app import FrontDoor
 from ostiary.gateway.deadlines import Sweeper
 from ostiary.gateway.demo import Demo
@@ -37,6 +40,7 @@ from ostiary.gateway.edge_rules import EdgeLimits
 from ostiary.gateway.ledger.flush import Flusher
 from ostiary.gateway.ledger.journal import Journal
 from ostiary.gateway.ledger.ledger import Ledger
+from ostiary.gateway.objects import Objects
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.keys import KeyIndex
 from ostiary.gateway.upstream.pool import Upstream
@@ -46,7 +50,7 @@ from ostiary.store.instance import Store, open_store
 from ostiary.store.keys import KeyRepository
 from ostiary.store.models import ModelRepository
 from ostiary.store.usage import UsageRepository
-from ostiary.vault.digest import key_digest
+from ostiary.vault.digest import digester
 from ostiary.vault.keyring import Purpose
 from ostiary.vault.master import load_master_key
 
@@ -248,11 +252,8 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
     url = loaded.general.database_url.reveal() if loaded.general.database_url else f"sqlite:///{directory}/ostiary.db"
     region = loaded.general.region if environment.get("OSTIARY_REGION") else None
     store = await open_store(url, load_master_key(directory, environment), clock, region)
-    pepper = store.keyring.key(Purpose.APIKEY_PEPPER)
-
-    def digest(text: str) -> bytes:
-        return key_digest(pepper, text)
-
+    digest = digester(store.keyring.key(Purpose.APIKEY_PEPPER))
+    object_key = store.keyring.key(Purpose.OBJECT_NAME)
     tally = Tally()
     segment = loaded.ostiary.ledger.segment_mb * 1024 * 1024
     journal = Journal(directory / "journal", int(clock.now() * 1000), segment_bytes=segment, damaged=_damaged)
@@ -271,6 +272,8 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         chance=random.SystemRandom() if options.dev else random.Random(secrets.randbits(128)),
         loop=loop,
         refused=tally.refused,
+        objects=Objects(lambda content: hmac.digest(object_key, content, "sha256")),
+        priced=_priced,
     )
     admin_digest, new_key = _admin(loaded, directory, digest, store.region)
     if new_key:
@@ -301,6 +304,21 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
     )
     house.put_in_force(house.compile(loaded, house.stored))
     return house
+
+
+def _priced(deployment: Deployment) -> Deployment:
+    """A deployment of one model with what the catalog knows of it."""
+    provider = load_providers().find(deployment.provider)
+    facts = load_models().find(provider, deployment.upstream_model) if provider is not None else None
+    if facts is None or facts.price is None:
+        return deployment
+    return msgspec.structs.replace(
+        deployment,
+        price=facts.price,
+        price_state=PriceState.LISTED,
+        max_input_tokens=deployment.max_input_tokens or facts.max_input_tokens,
+        max_output_tokens=deployment.max_output_tokens or facts.max_output_tokens,
+    )
 
 
 def _data_directory(loaded: Loaded) -> Path:

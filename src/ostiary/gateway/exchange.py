@@ -20,13 +20,14 @@ from ostiary.core.usage import NOTHING, Usage
 from ostiary.gateway.answer import JSON, answer_head, fault_head, media_type, retry_after
 from ostiary.gateway.estimate import estimate_of, expected_usage
 from ostiary.gateway.ledger.account import Account, Estimate, rate_headers
+from ostiary.gateway.objects import PlainAsk, is_about_objects
 from ostiary.gateway.outbound import Outbound
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import may_route, resolve, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route
 from ostiary.gateway.relay import OpaqueTap, Relay
-from ostiary.gateway.routing.plan import Target, backoff, fallbacks_for, order, retries_for
+from ostiary.gateway.routing.plan import backoff, fallbacks_for, order, retries_for
 from ostiary.gateway.upstream.response import Response
 from ostiary.wire.dialects.openai_chat.faults import LARGEST_ERROR, decode_fault, encode_fault, encode_fault_event
 from ostiary.wire.dialects.openai_chat.raw import FormAsk, answered_usage, asked_usage, read_form
@@ -49,6 +50,8 @@ class Exchange:
         "_entry",
         "_expected",
         "_inbound",
+        "_item",
+        "_pinned",
         "_plane",
         "_provider_headers",
         "_record",
@@ -63,11 +66,14 @@ class Exchange:
         self._plane = plane
         self._inbound = inbound
         self._route = route
+        self._ask: Ask | FormAsk | PlainAsk
         self._snapshot: PolicySnapshot = plane.snapshot
         self._began = plane.clock.monotonic()
         now = plane.clock.now()
         self._record = Record(id=plane.new_id(now), started=int(now * 1000), endpoint=route.endpoint.name)
         self._cancelled = ""
+        self._item = ""  # the provider's id of the file or batch that this is about
+        self._pinned = False  # only one deployment can answer
         self._asked = self._expected = NOTHING
         self._relay: Relay | None = None
         self._task = asyncio.current_task()
@@ -92,11 +98,9 @@ class Exchange:
                 usable(key, self._plane.clock.now())
                 may_route(key, self._route.endpoint)
                 body = await self._inbound.body(self._snapshot.limits.max_body)
-                self._ask = self._peek(body)
-                group, deployments = resolve(self._snapshot, key, self._ask.model)
-                record.model = group
+                record.model, deployments = await self._place(body)
                 self._reserve(self._affordable(deployments))
-                await self._attempt_all(group, deployments)
+                await self._attempt_all(record.model, deployments)
             except Fault as fault:
                 self._fail(fault)
             except asyncio.CancelledError:
@@ -109,6 +113,17 @@ class Exchange:
     async def _identify(self) -> Account:
         text = credential_of(self._inbound.headers, self._plane.key_header)
         return self._plane.keys.resident(text) or await self._plane.keys.find(text)
+
+    async def _place(self, body: bytes) -> tuple[str, tuple[Deployment, ...]]:
+        """The public name asked for and the deployments that may serve it."""
+        key = self._account.key
+        if is_about_objects(self._route):
+            placed = await self._plane.objects.place(self._snapshot, key, self._route, self._inbound, body)
+            self._ask, self._item, self._pinned = placed.ask, placed.item, True
+            return placed.ask.model, (placed.deployment,)
+        self._ask = self._peek(body)
+        group, deployments = resolve(self._snapshot, key, self._ask.model)
+        return group, self._plane.specific(deployments, self._ask.model if group == self._ask.model else group)
 
     def _peek(self, body: bytes) -> Ask | FormAsk:
         """Read what governs the request, and no more."""
@@ -141,6 +156,9 @@ class Exchange:
     def _reserve(self, deployments: tuple[Deployment, ...]) -> None:
         """Borrow the highest estimate among the deployments that may serve. The record is in the journal from here."""
         first = deployments[0]
+        if self._pinned:  # keeping files costs nothing here; a batch is refused to keys with a budget
+            self._entry.reserve(Estimate(), PriceState.FREE)
+            return
         self._expected = self._expect(first)
         estimate = estimate_of(self._expected, first)
         for deployment in deployments[1:]:
@@ -165,7 +183,7 @@ class Exchange:
             while True:
                 name, members = queue.popleft()
                 try:
-                    await self._attempt_group(name, self._affordable(members))
+                    await self._attempt_group(self._affordable(members))
                 except Fault as fault:
                     if self._inbound.started or self._exhausted():
                         raise
@@ -182,18 +200,19 @@ class Exchange:
     def _line_up_fallbacks(
         self, name: str, fault: Fault, queue: deque[tuple[str, tuple[Deployment, ...]]], tried: set[str]
     ) -> None:
-        if "disable_fallbacks" in getattr(self._ask, "own", {}):
+        if self._pinned or "disable_fallbacks" in self._ask.own:
             return
         for fallback in fallbacks_for(self._snapshot, name, fault):
             if fallback in tried or len(tried) > self._snapshot.routing.max_fallbacks:
                 continue
             tried.add(fallback)
             try:
-                queue.append(resolve(self._snapshot, self._account.key, fallback))
+                group, deployments = resolve(self._snapshot, self._account.key, fallback)
+                queue.append((group, self._plane.specific(deployments, fallback)))
             except Fault:
                 continue  # not his to use: as if it were not there
 
-    async def _attempt_group(self, name: str, deployments: tuple[Deployment, ...]) -> None:
+    async def _attempt_group(self, deployments: tuple[Deployment, ...]) -> None:
         """Try the targets of one group, with retries, until one answers or none may be tried again."""
         plane, settings = self._plane, self._snapshot.routing
         alone = len(deployments) == 1
@@ -203,7 +222,7 @@ class Exchange:
         while True:
             now = plane.clock.monotonic()
             ready = tuple(d for d in deployments if d.id not in excluded) if excluded else deployments
-            targets = order(ready, name if alone else self._named(name), plane.health, now, plane.chance.random)
+            targets = order(ready, plane.health, now, plane.chance.random)
             if not targets:
                 raise last or self._nobody(deployments, now)
             target = self._another(targets, last)
@@ -213,24 +232,20 @@ class Exchange:
                 last = fault
                 if fault.origin is Origin.UPSTREAM and fault.retry is not Retry.NEVER:
                     now = plane.clock.monotonic()
-                    plane.health.failed(target.deployment.id, fault, now, settings, alone=alone)
+                    plane.health.failed(target.id, fault, now, settings, alone=alone)
                 retry += 1
-                if not self._may_retry(target.deployment, fault, retry):
+                if not self._may_retry(target, fault, retry):
                     raise
                 if fault.retry is Retry.NEXT:
-                    excluded.add(target.deployment.id)
+                    excluded.add(target.id)
                 await self._pause(ready, excluded, fault, retry)
             else:
-                plane.health.succeeded(target.deployment.id, plane.clock.monotonic())
+                plane.health.succeeded(target.id, plane.clock.monotonic())
                 return
 
-    def _named(self, group: str) -> str:
-        """The name that wildcards are filled from: what was asked for in its own group, the fallback's name else."""
-        return self._ask.model if group == self._record.model and not self._record.fallbacks else group
-
-    def _another(self, targets: list[Target], last: Fault | None) -> Target:
+    def _another(self, targets: list[Deployment], last: Fault | None) -> Deployment:
         """Not the one that has just failed, if there is a choice."""
-        if last is not None and len(targets) > 1 and targets[0].deployment.id == self._record.deployment:
+        if last is not None and len(targets) > 1 and targets[0].id == self._record.deployment:
             return targets[1]
         return targets[0]
 
@@ -262,7 +277,7 @@ class Exchange:
 
     def _asked_retries(self) -> int | None:
         """The caller's `num_retries`, if he named one."""
-        raw = getattr(self._ask, "own", {}).get("num_retries")
+        raw = self._ask.own.get("num_retries")
         if raw is None:
             return None
         try:
@@ -277,18 +292,18 @@ class Exchange:
 
     # --- one attempt -----------------------------------------------------------------------------------------------
 
-    async def _attempt(self, target: Target) -> None:
+    async def _attempt(self, target: Deployment) -> None:
         """Send the request to one target and bring the answer to the client.
 
         Raises:
             Fault: no whole answer; `inbound.started` tells whether the client has seen a part.
         """
-        record, deployment = self._record, target.deployment
+        record = self._record
         record.attempts += 1
-        record.deployment, record.provider = deployment.id, deployment.provider
-        record.upstream_model, record.price = target.upstream_model, deployment.price_state
+        record.deployment, record.provider = target.id, target.provider
+        record.upstream_model, record.price = target.upstream_model, target.price_state
         self._target = target
-        pulse = self._plane.health.pulse(deployment.id)
+        pulse = self._plane.health.pulse(target.id)
         pulse.busy += 1
         began = self._plane.clock.monotonic()
         try:
@@ -301,17 +316,17 @@ class Exchange:
             pulse.busy -= 1
             record.upstream_ms += int((self._plane.clock.monotonic() - began) * 1000)
 
-    async def _send(self, target: Target) -> Response:
-        deployment, ask, route = target.deployment, self._ask, self._route
-        usage_wanted = ask.stream and deployment.usage_in_stream and route.endpoint.meter is Meter.TOKENS
-        body = ask.patched(target.upstream_model, include_usage=usage_wanted, defaults=deployment.defaults)
+    async def _send(self, target: Deployment) -> Response:
+        ask, route = self._ask, self._route
+        usage_wanted = ask.stream and target.usage_in_stream and route.endpoint.meter is Meter.TOKENS
+        body = ask.patched(target.upstream_model, include_usage=usage_wanted, defaults=target.defaults)
         self._entry.sent = True
-        if deployment.scheme == "demo":
+        if target.scheme == "demo":
             return self._plane.demo.send(route.endpoint.name, body)
-        out: Outbound = self._plane.outbound(deployment)
+        out: Outbound = self._plane.outbound(target)
         assert out.origin is not None
         head = out.head(
-            route.endpoint, target.upstream_model, route.item, ask.content_type, len(body), self._inbound.headers
+            route.endpoint, target.upstream_model, self._item, ask.content_type, len(body), self._inbound.headers
         )
         timeouts = out.stream_timeouts if ask.stream else out.timeouts
         left = self._time_left()
@@ -332,6 +347,8 @@ class Exchange:
             body = await response.read(self._snapshot.limits.max_answer)
             usage = answered_usage(body, self._route.endpoint.meter, self._asked)
             self._record.upstream_ms += int((self._plane.clock.monotonic() - began) * 1000)
+            if self._pinned:
+                body = self._plane.objects.renamed(body, self._target, self._account.key)
             self._answer(body, kind, usage)
             self._record.upstream_ms -= int((self._plane.clock.monotonic() - began) * 1000)
         elif self._route.endpoint.meter is Meter.TOKENS:
@@ -385,7 +402,7 @@ class Exchange:
         measured = usage is not None
         if usage is None:
             usage = self._estimated_usage()
-        price = self._target.deployment.price
+        price = self._target.price
         cost = price.cost(usage) if price is not None else 0
         if not cost and usage != NOTHING and self._record.price is not PriceState.FREE:
             self._record.price = PriceState.UNKNOWN  # the price names no rate for what was measured
@@ -465,7 +482,11 @@ class Exchange:
 
     def _refuse(self, fault: Fault) -> None:
         if not self._inbound.gone and not self._inbound.started:
-            self._inbound.answer(fault.status, fault_head(fault, self._record.id), encode_fault(fault))
+            head = fault_head(fault, self._record.id)
+            if self._record.key_id:
+                now = self._plane.clock.monotonic()
+                head += rate_headers(self._account, self._record.model, now)
+            self._inbound.answer(fault.status, head, encode_fault(fault))
 
     # --- headers ---------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,16 @@ class Outbound:
         self._fixed = b"".join(f"{name}: {value}\r\n".encode() for name, value in deployment.headers)
         self._prefixes: dict[str, bytes] = {}
 
+    def serves(self, deployment: Deployment) -> bool:
+        """Whether this is also the way to `deployment`: the same one, or the same wildcard's for another model."""
+        own = self.deployment
+        return own is deployment or (
+            own.id == deployment.id
+            and own.credential is deployment.credential
+            and (own.scheme, own.host, own.port, own.base_path, own.headers)
+            == (deployment.scheme, deployment.host, deployment.port, deployment.base_path, deployment.headers)
+        )
+
     def head(
         self,
         endpoint: Endpoint,

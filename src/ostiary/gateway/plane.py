@@ -6,17 +6,24 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from ostiary.core.clock import Clock
 from ostiary.core.fault import Fault
 from ostiary.core.ids import time_ordered_id
+from ostiary.core.price import PriceState
 from ostiary.core.snapshot import EMPTY, Deployment, PolicySnapshot, Timeouts
 from ostiary.gateway.deadlines import Sweeper
 from ostiary.gateway.ledger.ledger import Ledger
+from ostiary.gateway.objects import Objects
 from ostiary.gateway.outbound import Outbound
 from ostiary.gateway.policy.keys import KeyIndex
 from ostiary.gateway.routing.health import Health
+from ostiary.gateway.routing.plan import upstream_name
 from ostiary.gateway.upstream.origin import Origin
 from ostiary.gateway.upstream.response import Response
+
+MOST_SPECIFIC = 4096  # models of wildcards whose facts are kept
 
 
 class Sender(Protocol):
@@ -47,6 +54,7 @@ class Plane:
 
     Args:
         refused: told of requests that were turned away before they had a caller (for metrics).
+        priced: a deployment of one model with the facts the catalog has of it, for wildcards.
     """
 
     def __init__(
@@ -61,6 +69,8 @@ class Plane:
         chance: Chance,
         loop: asyncio.AbstractEventLoop,
         refused: Callable[[Fault], None],
+        objects: Objects,
+        priced: Callable[[Deployment], Deployment],
     ) -> None:
         self.keys = keys
         self.ledger = ledger
@@ -71,6 +81,9 @@ class Plane:
         self.chance = chance
         self.loop = loop
         self.refused = refused
+        self.objects = objects
+        self._priced = priced
+        self._specific: dict[tuple[str, str], Deployment] = {}
         self.health = Health()
         self.snapshot: PolicySnapshot = EMPTY
         self.key_header = b""
@@ -85,6 +98,7 @@ class Plane:
         outbounds = {name: Outbound(deployment) for name, deployment in snapshot.deployments.items()}
         self.upstream.admit(frozenset(out.origin for out in outbounds.values() if out.origin is not None))
         self._outbounds = outbounds
+        self._specific = {}
         self.health.keep(frozenset(outbounds))
         self.key_header = snapshot.key_header.encode()
         self.keys.set_admin(snapshot.admin_digest)
@@ -93,8 +107,26 @@ class Plane:
     def outbound(self, deployment: Deployment) -> Outbound:
         """How to write to a deployment of this or an earlier snapshot."""
         found = self._outbounds.get(deployment.id)
-        if found is None or found.deployment is not deployment:
+        if found is None or not found.serves(deployment):
             found = Outbound(deployment)
+        return found
+
+    def specific(self, deployments: tuple[Deployment, ...], model: str) -> tuple[Deployment, ...]:
+        """The deployments for one model: those of a wildcard get that model's upstream name and price."""
+        if not any("*" in deployment.upstream_model for deployment in deployments):
+            return deployments
+        return tuple(self._one(deployment, model) for deployment in deployments)
+
+    def _one(self, deployment: Deployment, model: str) -> Deployment:
+        if "*" not in deployment.upstream_model:
+            return deployment
+        found = self._specific.get((deployment.id, model))
+        if found is None:
+            named = msgspec.structs.replace(deployment, upstream_model=upstream_name(deployment, model))
+            found = self._priced(named) if named.price_state is PriceState.UNKNOWN else named
+            if len(self._specific) >= MOST_SPECIFIC:
+                self._specific.clear()
+            self._specific[(deployment.id, model)] = found
         return found
 
     def new_id(self, now: float) -> str:

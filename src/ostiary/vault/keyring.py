@@ -25,6 +25,7 @@ class Purpose(StrEnum):
     MASTER_WRAP = "mk-wrap"
     APIKEY_PEPPER = "apikey-pepper"
     ROW_SEAL = "row-seal"
+    OBJECT_NAME = "object-name"
 
 
 class Keyring:

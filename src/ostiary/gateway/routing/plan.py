@@ -1,4 +1,4 @@
-"""The plan of a request: ordered targets, and what to try after a failure. Pure: chance is an argument.
+"""The plan of a request: the order of deployments, and what follows a failure. Pure: chance is an argument.
 
 Order: the lowest `order` tier first; in a tier, a weighted shuffle (each deployment comes first with a probability of
 its weight over the sum).
@@ -8,39 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from ostiary.core.fault import Fault, Kind, Retry
 from ostiary.core.snapshot import Deployment, PolicySnapshot, RoutingSettings
 from ostiary.gateway.policy.authorise import matched
 from ostiary.gateway.routing.health import Health
 
 
-class Target(msgspec.Struct, frozen=True):
-    """One choice: a deployment and the provider's own name of the model."""
-
-    deployment: Deployment
-    upstream_model: str
-
-
 def order(
-    deployments: tuple[Deployment, ...], model: str, health: Health, now: float, draw: Callable[[], float]
-) -> list[Target]:
-    """The available deployments as targets, in the order to try them.
+    deployments: tuple[Deployment, ...], health: Health, now: float, draw: Callable[[], float]
+) -> list[Deployment]:
+    """The available deployments, in the order to try them.
 
     Args:
         draw: a number in [0, 1).
     """
     if len(deployments) == 1:
-        only = deployments[0]
-        return [_target(only, model)] if health.available(only, now) else []
-    ready = [deployment for deployment in deployments if health.available(deployment, now)]
+        return list(deployments) if health.available(deployments[0], now) else []
     tiers: dict[int, list[Deployment]] = {}
-    for deployment in ready:
-        tiers.setdefault(deployment.order, []).append(deployment)
-    ordered: list[Target] = []
+    for deployment in deployments:
+        if health.available(deployment, now):
+            tiers.setdefault(deployment.order, []).append(deployment)
+    ordered: list[Deployment] = []
     for tier in sorted(tiers):
-        ordered += (_target(deployment, model) for deployment in _shuffled(tiers[tier], draw))
+        ordered += _shuffled(tiers[tier], draw)
     return ordered
 
 
@@ -59,17 +49,17 @@ def _shuffled(deployments: list[Deployment], draw: Callable[[], float]) -> list[
     return shuffled + left
 
 
-def _target(deployment: Deployment, model: str) -> Target:
-    """Fill the stars of the upstream model with what the wildcards of the public name stand for."""
+def upstream_name(deployment: Deployment, model: str) -> str:
+    """The provider's name of the model: its stars filled with what the wildcards of the public name stand for."""
     upstream = deployment.upstream_model
-    if "*" in upstream and "*" in deployment.model_name:
-        stars = matched(deployment.model_name, model) or ()
-        literals = upstream.split("*")
-        filled = [literals[0]]
-        for index, literal in enumerate(literals[1:]):
-            filled += (stars[index] if index < len(stars) else "*", literal)
-        upstream = "".join(filled)
-    return Target(deployment, upstream)
+    if "*" not in upstream or "*" not in deployment.model_name:
+        return upstream
+    stars = matched(deployment.model_name, model) or ()
+    literals = upstream.split("*")
+    filled = [literals[0]]
+    for index, literal in enumerate(literals[1:]):
+        filled += (stars[index] if index < len(stars) else "*", literal)
+    return "".join(filled)
 
 
 def fallbacks_for(snapshot: PolicySnapshot, group: str, fault: Fault) -> tuple[str, ...]:

@@ -18,12 +18,14 @@ MAX_PART_HEAD = 8 * 1024
 
 
 class Part(NamedTuple):
-    """One part: its field name, whether it is a file, and the range of its content in the body."""
+    """One part: its field name, whether it is a file, the range of its content, and the range to cut to remove it."""
 
     name: str
     is_file: bool
     start: int
     end: int
+    head: int  # the part's boundary line begins here
+    after: int  # the next boundary line begins here
 
 
 def boundary_of(content_type: bytes) -> bytes:
@@ -51,6 +53,7 @@ def parts_of(body: bytes, boundary: bytes) -> list[Part]:
         raise _malformed()
     parts: list[Part] = []
     while True:
+        line = position
         position += len(dash)
         if body[position : position + 2] == b"--":
             return parts
@@ -60,11 +63,13 @@ def parts_of(body: bytes, boundary: bytes) -> list[Part]:
         end = body.find(b"\r\n" + dash, head_end)
         if head_end < 0 or end < 0:
             raise _malformed()
-        parts.append(_part(body[position + 2 : head_end], head_end + 4, max(end, head_end + 4)))
+        name, is_file = _named(body[position + 2 : head_end])
+        parts.append(Part(name, is_file, head_end + 4, max(end, head_end + 4), line, end + 2))
         position = end + 2
 
 
-def _part(head: bytes, start: int, end: int) -> Part:
+def _named(head: bytes) -> tuple[str, bool]:
+    """The name of a part and whether it is a file."""
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-disposition":
@@ -73,7 +78,7 @@ def _part(head: bytes, start: int, end: int) -> Part:
                 break
             raw = match.group(1) if match.group(1) is not None else match.group(2)
             try:
-                return Part(raw.decode(), _FILENAME.search(value) is not None, start, end)
+                return raw.decode(), _FILENAME.search(value) is not None
             except UnicodeDecodeError:
                 break
     raise _malformed()

@@ -86,6 +86,27 @@ class FormAsk:
         except UnicodeDecodeError:
             raise Fault(Kind.MALFORMED, f"the part {name!r} is not text", param=name) from None
 
+    def file(self) -> bytes:
+        """The content of the one file part.
+
+        Raises:
+            Fault: MALFORMED where there is none, or more than one.
+        """
+        files = [part for part in self._parts if part.is_file]
+        if len(files) != 1:
+            raise Fault(Kind.MALFORMED, "the request must have one part with a file name", param="file")
+        return self.body[files[0].start : files[0].end]
+
+    def without(self, names: Sequence[str], *, file: bytes | None = None) -> bytes:
+        """The body without the parts of these names, and with another file content where one is given."""
+        edits: list[Edit] = []
+        for part in self._parts:
+            if part.name in names:
+                edits.append((part.head, part.after, b""))
+            elif file is not None and part.is_file:
+                edits.append((part.start, part.end, file))
+        return apply(self.body, edits)
+
     def patched(self, model: str, *, include_usage: bool, defaults: Sequence[tuple[str, bytes]] = ()) -> bytes:
         """The body for one target: the `model` part's content replaced, everything else as it came."""
         del include_usage, defaults  # a form has no place for them
@@ -95,8 +116,20 @@ class FormAsk:
         return apply(self.body, edits)
 
 
-def read_form(body: bytes, content_type: bytes, *, model: str = "", default_model: str = "") -> FormAsk:
+def read_form(
+    body: bytes,
+    content_type: bytes,
+    *,
+    model: str = "",
+    default_model: str = "",
+    model_fields: Sequence[str] = ("model",),
+) -> FormAsk:
     """Read what governs a multipart request.
+
+    Args:
+        model: the model the path named; a different one in the body is refused.
+        default_model: the model meant where nothing names one.
+        model_fields: the parts that may name it; the first name of a comma-separated list counts.
 
     Raises:
         Fault: UNSUPPORTED_MEDIA, MALFORMED, or INVALID_REQUEST where it names no model or a part a client may not send.
@@ -106,7 +139,7 @@ def read_form(body: bytes, content_type: bytes, *, model: str = "", default_mode
         if part.name in REFUSED or part.name in OWN:
             raise Fault(Kind.INVALID_REQUEST, f"the part {part.name!r} is not accepted from a client", param=part.name)
     ask = FormAsk(body, content_type, parts, "")
-    named = ask.field("model")
+    named = next((name for field in model_fields if (name := ask.field(field).partition(",")[0].strip())), "")
     if model and named not in ("", model):
         raise Fault(Kind.INVALID_REQUEST, "the body names another model than the path", param="model")
     ask.model = model or named or default_model

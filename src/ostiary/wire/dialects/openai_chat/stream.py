@@ -2,11 +2,9 @@
 
 It must not hold back what it has no reason to hold, and must not let a broken stream look like a whole one.
 
-The tap's states. A stream begins unjudged: its first event is always decoded, so that an error or rubbish in place of
-an answer is seen before anything is sent. After that, data that ends on an event boundary and has none of the marks
-(`"usage":{`, `"error"`, `[DONE]`, a finish reason) is passed on as it came. Data with a mark, or cut inside an event,
-is framed and its events are decoded one by one. `[DONE]`, or the transport's end after a finish reason, is a whole
-stream; anything else is a truncated one.
+Every event is decoded (half a microsecond: only usage, error and finish reasons are built), so that an error or rubbish
+in place of an event is seen wherever it comes. Data that is exactly one event, as most are, skips the framer. `[DONE]`,
+or the transport's end after a finish reason, is a whole stream; anything else is a truncated one.
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ class StreamTap:
         fault: the error event or rubbish that took the place of the answer, if any.
     """
 
-    __slots__ = ("_framer", "_strip_usage", "_unjudged", "chunks", "done", "fault", "finished", "usage")
+    __slots__ = ("_framer", "_strip_usage", "chunks", "done", "fault", "finished", "usage")
 
     def __init__(self, *, strip_usage: bool) -> None:
         self.usage: Usage | None = None
@@ -59,67 +57,66 @@ class StreamTap:
         self.done = False
         self.fault: Fault | None = None
         self._strip_usage = strip_usage
-        self._unjudged = True
         self._framer = SseFramer()
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to pass on for the bytes that came in."""
         if (
-            not self._unjudged
-            and not self._framer.pending
-            and data.endswith(b"\n\n")
-            and b'"usage":{' not in data
-            and b'"error"' not in data
-            and b'"finish_reason":"' not in data
-            and b"[DONE]" not in data
-            and b'": ' not in data
+            not self._framer.pending
+            and data.startswith(b"data: {")
+            and data.endswith(b"}\n\n")
+            and data.count(b"\n") == 2
+            and b"\r" not in data
         ):
-            self.chunks += data.count(b"data:")
-            return data.replace(_NO_USAGE, b"") if self._strip_usage else data
-        passed = []
+            return self._pass(data, data[6:-2]) if self._open else b""
+        passed = b""
         for frame in self._framer.feed(data):
-            if self.done or self.fault is not None:
-                break
-            if self._keep(frame):
-                passed.append(_NO_USAGE_SPACED.sub(b"", frame) if self._strip_usage else frame)
-        return b"".join(passed)
+            if self._open:
+                passed += self._pass(frame, event_data(frame))
+        return passed
 
     def finish(self) -> bytes:
         """The stream is over: judge what is left. Returns the last bytes to pass on."""
         rest = self._framer.flush()
-        if rest and not self.done and self.fault is None and self._keep(rest):
-            return rest
-        return b""
+        return self._pass(rest, event_data(rest)) if rest and self._open else b""
+
+    @property
+    def _open(self) -> bool:
+        return not self.done and self.fault is None
 
     @property
     def whole(self) -> bool:
         """Whether the stream came to a normal end, given that the transport's end has come."""
         return self.done or (self.finished and self.fault is None)
 
-    def _keep(self, frame: bytes) -> bool:
-        """Read one event; False for one that is not passed on."""
-        data = event_data(frame)
+    def _pass(self, frame: bytes, data: bytes | None) -> bytes:
+        """Read one event; what of it is passed on."""
         if data is None:
-            return True
-        if data.strip() == DONE:
-            self.done = True
-            return True
-        self.chunks += 1
+            return frame  # a comment
         try:
             chunk = _chunk(data)
         except msgspec.ValidationError:
-            self._unjudged = False
-            return True  # a shape we do not know is the client's to judge
+            self.chunks += 1
+            return frame  # JSON of a shape we do not know is the client's to judge
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if data.strip() == DONE:
+                self.done = True
+                return frame
             self.fault = bad_answer()
-            return False
+            return b""
+        self.chunks += 1
         if chunk.error is not ABSENT and bytes(chunk.error) != b"null":
             self.fault = hidden_error(data)
-            return False
-        self._unjudged = False
-        if chunk.choices:
-            self.finished = self.finished or any(choice.finish_reason for choice in chunk.choices)
+            return b""
+        if chunk.choices and not self.finished:
+            self.finished = any(choice.finish_reason for choice in chunk.choices)
         if chunk.usage is None:
-            return True
+            return _without_null_usage(frame) if self._strip_usage else frame
         self.usage = chunk.usage.to_usage() or self.usage
-        return not (self._strip_usage and not chunk.choices)
+        return b"" if self._strip_usage and not chunk.choices else frame
+
+
+def _without_null_usage(frame: bytes) -> bytes:
+    if _NO_USAGE in frame:
+        return frame.replace(_NO_USAGE, b"")
+    return _NO_USAGE_SPACED.sub(b"", frame) if b'"usage"' in frame else frame
