@@ -179,16 +179,19 @@ def test_rerank_is_relayed(gateway: Gateway, key: str, model: str) -> None:
     assert len(answer["results"]) == 2
 
 
-def test_files_and_batches(client: openai.OpenAI, model: str) -> None:
-    route = {"extra_headers": {"x-litellm-model": model}}
-    file = client.files.create(file=("in.jsonl", b'{"custom_id":"1"}\n'), purpose="batch", **route)
-    assert client.files.retrieve(file.id, **route).id == file.id
-    assert client.files.content(file.id, **route).content
-    batch = client.batches.create(
-        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", **route
-    )
-    assert client.batches.retrieve(batch.id, **route).id == batch.id
-    assert client.files.delete(file.id, **route).deleted
+@pytest.mark.parametrize("route", ["extra_body", "extra_query", "extra_headers"])
+def test_files_and_batches(client: openai.OpenAI, provider: FakeProvider, model: str, route: str) -> None:
+    named = {route: {"x-litellm-model" if route == "extra_headers" else "model": model}}
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": model, "messages": []}}
+    file = client.files.create(file=("in.jsonl", json.dumps(line).encode()), purpose="batch", **named)
+    assert client.files.retrieve(file.id).id == file.id
+    assert client.files.content(file.id).content
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    sent = provider.requests[-1].ask.fields
+    assert sent["input_file_id"] != file.id  # the provider's own id, which the caller never sees
+    assert client.batches.retrieve(batch.id).id == batch.id
+    assert client.batches.cancel(batch.id).status == "cancelling"
+    assert client.files.delete(file.id).deleted
 
 
 def test_models_are_those_that_the_key_may_use(gateway: Gateway, model: str) -> None:

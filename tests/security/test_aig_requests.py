@@ -151,10 +151,10 @@ async def test_aig_01_a_caller_does_not_choose_the_organisation_that_pays(
     unharmed(provider, before, chat("cheap"))
 
 
-def form(boundary: str, *parts: tuple[str, str]) -> bytes:
+def form(boundary: str, *parts: tuple[str, str], content: str = "sound") -> bytes:
     written = [f'--{boundary}\r\ncontent-disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in parts]
-    sound = f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="a.mp3"\r\n\r\nsound\r\n'
-    return ("".join(written) + sound + f"--{boundary}--\r\n").encode()
+    file = f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="a.mp3"\r\n\r\n{content}\r\n'
+    return ("".join(written) + file + f"--{boundary}--\r\n").encode()
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -434,20 +434,59 @@ async def test_aig_10_an_answer_in_html_is_not_passed_on_as_such(
 async def test_aig_11_a_file_belongs_to_the_key_that_sent_it(
     door: Gateway, provider: FakeProvider, limited: str, what: str
 ) -> None:
-    body = form("b", ("purpose", "batch"), ("model", "cheap"))
+    body = form("b", ("purpose", "assistants"), ("model", "cheap"))
     headers = [("content-type", "multipart/form-data; boundary=b")]
     made = await fetch(door.url, "POST", "/v1/files", body, key=limited, headers=headers)
     assert made.status == 200
-    path = f"/v1/files/{made.json()['id']}{what}"
-    route = [("x-litellm-model", "cheap")]
+    name, before = made.json()["id"], len(provider.requests)
+    stranger = door.key(models=["cheap"])
+    answers = [
+        await fetch(door.url, method, f"/v1/files/{id_}{what}", key=stranger)
+        for id_ in (name, "file-of-nobody", name[:-2] + "AA", "file-1")
+        for method in (("GET", "DELETE") if not what else ("GET",))
+    ]
+    assert {answer.status for answer in answers} == {404}
+    assert len({answer.body for answer in answers}) == 1  # as if it had never been
+    assert len(provider.requests) == before
+    assert (await fetch(door.url, "GET", f"/v1/files/{name}{what}", key=limited)).status == 200
+
+
+async def test_aig_11_nobody_lists_what_others_keep(door: Gateway, provider: FakeProvider, limited: str) -> None:
+    before = len(provider.requests)
+    for path in ("/v1/files", "/v1/batches"):
+        assert (await fetch(door.url, "GET", path, key=limited)).status in (403, 404)
+    assert len(provider.requests) == before
+
+
+async def test_aig_11_a_batch_of_another_keys_file_is_refused(
+    door: Gateway, provider: FakeProvider, limited: str
+) -> None:
+    body = form("b", ("purpose", "assistants"), ("model", "cheap"))
+    headers = [("content-type", "multipart/form-data; boundary=b")]
+    name = (await fetch(door.url, "POST", "/v1/files", body, key=limited, headers=headers)).json()["id"]
+    batch = {"input_file_id": name, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
     before = len(provider.requests)
     stranger = door.key(models=["cheap"])
-    denied = await fetch(door.url, "GET", path, key=stranger, headers=route)
-    unknown = await fetch(door.url, "GET", f"/v1/files/file-of-nobody{what}", key=stranger, headers=route)
-    assert denied.status == unknown.status == 404
-    assert denied.json() == unknown.json()
+    answer = await fetch(door.url, "POST", "/v1/batches", json.dumps(batch).encode(), key=stranger)
+    assert answer.status == 404
     assert len(provider.requests) == before
-    assert (await fetch(door.url, "GET", path, key=limited, headers=route)).status == 200
+
+
+@pytest.mark.parametrize("model", ["secret", "nickname", "the-secret-one", "u-secret", "family/x"])
+async def test_aig_04_the_lines_of_a_batch_are_authorised_like_requests(
+    door: Gateway, provider: FakeProvider, limited: str, model: str
+) -> None:
+    lines = [
+        {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "cheap", "messages": []}}
+    ]
+    lines.append({**lines[0], "custom_id": "2", "body": {"model": model, "messages": []}})
+    content = "\n".join(json.dumps(line) for line in lines)
+    body = form("b", ("purpose", "batch"), ("model", "cheap"), content=content)
+    headers = [("content-type", "multipart/form-data; boundary=b")]
+    before = len(provider.requests)
+    answer = await fetch(door.url, "POST", "/v1/files", body, key=limited, headers=headers)
+    assert answer.status in (400, 403, 404)
+    assert len(provider.requests) == before
 
 
 def test_aig_12_a_stored_model_cannot_take_the_identity_of_a_configured_one(

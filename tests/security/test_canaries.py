@@ -172,6 +172,14 @@ async def test_prv_01_no_content_is_left_behind_whatever_happens(
         "/v1/rerank": {"query": plant("query"), "documents": [plant("document")]},
     }.items():
         await fetch(watched.url, "POST", path, json.dumps({"model": "canary-x", **fields}).encode(), key=key)
+    for path, purpose in (("/v1/files", "assistants"), ("/v1/audio/transcriptions", "-"), ("/v1/images/edits", "-")):
+        fields = {"model": "canary-x", "purpose": purpose, "prompt": plant(f"{path} prompt")}
+        parts = [f'--b\r\ncontent-disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields.items()]
+        name = f'name="file"; filename="{plant(path + " file name")}"'
+        parts.append(f"--b\r\ncontent-disposition: form-data; {name}\r\n\r\n{plant(path + ' file')}\r\n--b--\r\n")
+        kind = [("content-type", "multipart/form-data; boundary=b")]
+        answer = await fetch(watched.url, "POST", path, "".join(parts).encode(), key=key, headers=kind)
+        assert answer.status == 200
     await _hang_up(watched, provider, key, plant)
     served = [seen.body.decode(errors="replace") for seen in provider.requests]
     assert any(plant.planted["completed user"] in body for body in served)  # the canaries did travel
