@@ -33,12 +33,14 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
-async def test_aig_02_nonsense_is_refused_before_any_query(house: Gatehouse, carrier: str, hostile: bytes) -> None:
+async def test_aig_02_nonsense_is_refused_before_any_query_whatever_carries_it(
+    house: Gatehouse, hostile: bytes
+) -> None:
     async with httpx2.AsyncClient(base_url=str(house.client.base_url), trust_env=False) as stranger:
-        answer = await stranger.get("/key/info", headers=[(carrier.encode(), hostile)])
-    assert (answer.status_code, answer.json()["error"]["type"]) == (401, "auth_error")
+        for carrier in CARRIERS:
+            answer = await stranger.get("/key/info", headers=[(carrier.encode(), hostile)])
+            assert (answer.status_code, answer.json()["error"]["type"]) == (401, "auth_error"), carrier
     assert house.finder.asked == 0
 
 
@@ -51,10 +53,11 @@ async def test_aig_02_a_megabyte_of_key_is_refused_by_the_callers_too(house: Gat
     assert house.finder.asked == 0
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-@pytest.mark.parametrize("scheme", ["", "Bearer ", "bearer  "])
-async def test_every_carrier_brings_the_key(house: Gatehouse, carrier: str, scheme: str) -> None:
-    assert (await house.callers.identify([(carrier.encode(), f"{scheme}{ADMIN_KEY}".encode())])).id == "admin"
+async def test_every_carrier_brings_the_key(house: Gatehouse) -> None:
+    for carrier in CARRIERS:
+        for scheme in ("", "Bearer ", "bearer  "):
+            caller = await house.callers.identify([(carrier.encode(), f"{scheme}{ADMIN_KEY}".encode())])
+            assert caller.id == "admin"
 
 
 async def test_two_different_credentials_are_refused_and_two_equal_ones_are_one(house: Gatehouse) -> None:

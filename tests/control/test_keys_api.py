@@ -322,7 +322,8 @@ async def test_a_key_or_alias_in_use_is_a_conflict(house: Gatehouse) -> None:
     [
         ({"page": "x"}, "page"), ({"size": "0"}, "size"), ({"size": "100000"}, "size"),
         ({"sort_order": "canary"}, "sort_order"), ({"status": "canary"}, "status"), ({"page": "-1"}, "page"),
-        ({"return_full_object": "canary"}, "return_full_object"), ({"page": "9" * 40}, "page"), ({"sort_by": "digest"}, "sort_by"),
+        ({"return_full_object": "canary"}, "return_full_object"), ({"page": "9" * 40}, "page"),
+        ({"sort_by": "digest"}, "sort_by"),
     ],
 )  # fmt: skip
 async def test_wrong_queries_are_refused_by_name(house: Gatehouse, query: dict[str, str], param: str) -> None:

@@ -76,7 +76,10 @@ async def test_pages_of_days_add_up_to_the_aggregate(house: Gatehouse) -> None:
         (2, False),
     ]
     whole = (await house.client.get("/user/daily/activity/aggregated", params=RANGE)).json()
-    assert pages[0]["results"] + pages[1]["results"] == whole["results"]
+    paged = pages[0]["results"] + pages[1]["results"]
+    assert [day["metrics"] for day in paged] == [day["metrics"] for day in whole["results"]]
+    keys = [day["breakdown"]["api_keys"] for day in whole["results"]]
+    assert [day["breakdown"]["api_keys"] for day in paged] == keys
     assert sum(page["metadata"]["total_api_requests"] for page in pages) == whole["metadata"]["total_api_requests"]
 
 

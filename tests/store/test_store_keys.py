@@ -143,10 +143,10 @@ async def test_a_regenerated_key_answers_to_its_old_digest_until_the_grace_ends(
     await keys.change(new, revision=1, retire_until=START + 5000)
     in_grace = await keys.find(old.digest)
     assert in_grace is not None
-    assert (in_grace.id, in_grace.digest, in_grace.expires) == (old.id, old.digest, (START + 5000) / 1000)
+    assert (in_grace.id, in_grace.digest, in_grace.retired_until) == (old.id, old.digest, (START + 5000) / 1000)
     current = await keys.find(b"n" * 32)
     assert current is not None
-    assert current.expires is None
+    assert current.retired_until is None
     assert await keys.retired(old.id) == [(old.digest, START + 5000)]
     with pytest.raises(Fault):  # nobody can take over a digest that still works
         await keys.add(KeyRow(id="thief", digest=old.digest, hint="", budget_from=START))

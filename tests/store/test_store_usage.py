@@ -57,7 +57,7 @@ def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
     with sqlite3.connect(path) as raw:
         found = {
             name: raw.execute(f"SELECT * FROM {name} ORDER BY 1, 2, 3").fetchall()
-            for name in ("usage", "usage_daily", "usage_labels")
+            for name in ("usage", "usage_daily", "usage_totals", "usage_labels")
         }
         found["key_spend"] = raw.execute("SELECT * FROM key_spend ORDER BY 1, 2").fetchall()
     raw.close()
@@ -178,7 +178,7 @@ records_of_any_kind = st.lists(
 @given(batches=st.lists(records_of_any_kind, max_size=4))
 async def test_rollups_equal_the_sum_of_rows(store: Store, batches: Sequence[list[Record]]) -> None:
     async with store.database.write() as connection:
-        for table in ("usage", "usage_daily", "usage_labels"):
+        for table in ("usage", "usage_daily", "usage_totals", "usage_labels"):
             await connection.exec_driver_sql(f"DELETE FROM {table}")
     usage, reports = UsageRepository(store.database), UsageReports(store.database)
     for batch in batches:

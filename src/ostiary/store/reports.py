@@ -14,14 +14,15 @@ from ostiary.core.record import Outcome, Record
 from ostiary.core.usage import Usage
 from ostiary.store.database import Database
 from ostiary.store.rows import json_value
-from ostiary.store.tables import usage, usage_daily, usage_labels
+from ostiary.store.tables import usage, usage_daily, usage_labels, usage_totals
 
 Dimension = Literal[
     "day", "key_id", "user_id", "team_id", "organization_id", "model", "upstream_model", "provider", "endpoint"
 ]
 COUNTED_AT_MOST = 100_000  # a total that would need more rows than this to be counted is cut off here
 
-_DAILY_COUNTS = [column.name for column in usage_daily.c if not column.primary_key]
+_COUNTS = [column.name for column in usage_daily.c if not column.primary_key]
+_OWNERS = ("key_id", "user_id", "team_id", "organization_id")
 _USAGE = Usage.__struct_fields__
 _RECORD = [name for name in Record.__struct_fields__ if name != "usage"]
 
@@ -47,9 +48,6 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
     record_id: str | None = None
     key_id: str | None = None
     user_id: str | None = None
-    team_id: str | None = None
-    model: str | None = None
-    end_user: str | None = None
 
 
 class Sum(msgspec.Struct, frozen=True):
@@ -94,11 +92,12 @@ class UsageReports:
             largest: only so many groups, those of the highest cost, highest first.
             offset: groups to leave out before them.
         """
-        columns = [usage_daily.c[name] for name in by]
-        counts = [func.coalesce(func.sum(usage_daily.c[name]), 0).label(name) for name in _DAILY_COUNTS]
-        query = select(*columns, *counts).where(_daily_condition(where)).group_by(*columns).order_by(*columns)
+        table = _rollup(by, where)
+        columns = [table.c[name] for name in by]
+        counts = [func.coalesce(func.sum(table.c[name]), 0).label(name) for name in _COUNTS]
+        query = select(*columns, *counts).where(_daily_condition(table, where)).group_by(*columns).order_by(*columns)
         if largest is not None:
-            costliest = func.sum(usage_daily.c.cost).desc()
+            costliest = func.sum(table.c.cost).desc()
             query = query.order_by(None).order_by(costliest, *columns).limit(largest).offset(offset)
         async with self._database.read() as connection:
             rows = await connection.execute(query)
@@ -106,8 +105,8 @@ class UsageReports:
 
     async def days(self, where: UsageFilter, *, limit: int, offset: int) -> tuple[list[int], int]:
         """Days that have usage, newest first, and how many there are."""
-        condition = _daily_condition(where)
-        query = select(usage_daily.c.day).where(condition).distinct().order_by(usage_daily.c.day.desc())
+        table = _rollup((), where)
+        query = select(table.c.day).where(_daily_condition(table, where)).distinct().order_by(table.c.day.desc())
         async with self._database.read() as connection:
             days = [day for (day,) in await connection.execute(query)]
         return days[offset : offset + limit], len(days)
@@ -154,13 +153,18 @@ class UsageReports:
             return (await connection.execute(select(func.count()).select_from(found))).scalar_one()
 
 
-def _daily_condition(where: UsageFilter) -> ColumnElement[bool]:
+def _rollup(by: Sequence[Dimension], where: UsageFilter) -> Table:
+    """The smallest rollup that can tell."""
+    owned = any(name in by or getattr(where, name) is not None for name in _OWNERS)
+    return usage_daily if owned else usage_totals
+
+
+def _daily_condition(table: Table, where: UsageFilter) -> ColumnElement[bool]:
     days = [
-        usage_daily.c.day >= where.first_day if where.first_day is not None else true(),
-        usage_daily.c.day <= where.last_day if where.last_day is not None else true(),
+        table.c.day >= where.first_day if where.first_day is not None else true(),
+        table.c.day <= where.last_day if where.last_day is not None else true(),
     ]
-    names = ("key_id", "user_id", "team_id", "organization_id", "model", "provider")
-    return and_(*days, *_equal(usage_daily, where, names))
+    return and_(*days, *_equal(table, where, (*_OWNERS, "model", "provider")))
 
 
 def _log_condition(where: LogFilter) -> ColumnElement[bool]:
@@ -169,7 +173,7 @@ def _log_condition(where: LogFilter) -> ColumnElement[bool]:
         usage.c.started < where.until if where.until is not None else true(),
         usage.c.id == where.record_id if where.record_id is not None else true(),
     ]
-    return and_(*parts, *_equal(usage, where, ("key_id", "user_id", "team_id", "model", "end_user")))
+    return and_(*parts, *_equal(usage, where, ("key_id", "user_id")))
 
 
 def _equal(table: Table, where: msgspec.Struct, names: Sequence[str]) -> list[ColumnElement[bool]]:

@@ -184,6 +184,19 @@ usage_daily = Table(
 Index(None, usage_daily.c.key_id, usage_daily.c.day)
 Index(None, usage_daily.c.user_id, usage_daily.c.day)
 
+# The same sums without owners: what reports over everybody read, small however many keys there are.
+usage_totals = Table(
+    "usage_totals",
+    metadata,
+    Column("day", Integer, primary_key=True),
+    Column("model", String(256), primary_key=True),
+    Column("upstream_model", String(256), primary_key=True),
+    Column("provider", String(64), primary_key=True),
+    Column("endpoint", String(64), primary_key=True),
+    *(Column(column.name, BigInteger, nullable=False) for column in usage_daily.c if not column.primary_key),
+    sqlite_with_rowid=False,
+)
+
 # Sums by day and label: the tags and end users of requests, of which one request may have several or none.
 usage_labels = Table(
     "usage_labels",

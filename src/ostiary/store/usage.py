@@ -17,7 +17,7 @@ from ostiary.core.record import Outcome, Record
 from ostiary.core.usage import Usage
 from ostiary.store.database import Database
 from ostiary.store.rows import BIGGEST, MILLISECONDS, SECONDS_PER_DAY, bounded, json_text, storable, window_start
-from ostiary.store.tables import key_spend, usage, usage_daily, usage_labels, virtual_keys
+from ostiary.store.tables import key_spend, usage, usage_daily, usage_labels, usage_totals, virtual_keys
 
 CHUNK = 200  # records of one statement: between two the event loop gets its turn
 DAY_MILLISECONDS = SECONDS_PER_DAY * MILLISECONDS
@@ -62,7 +62,9 @@ class UsageRepository:
                 chunk = {name: row for name, row in rows.items() if name not in known and name not in fresh}
                 await self._insert(connection, chunk.values())
                 fresh.update(chunk)
-            await _add(connection, usage_daily, _daily(fresh.values()))
+            daily = _daily(fresh.values())
+            await _add(connection, usage_daily, daily)
+            await _add(connection, usage_totals, _totals(daily))
             await _add(connection, usage_labels, _labels(fresh.values()))
             await _add(connection, key_spend, await _spend(connection, fresh.values()))
 
@@ -113,6 +115,15 @@ def _daily(records: Iterable[Record]) -> Sums:
         )  # fmt: skip
         total = sums.get(place)
         sums[place] = [a + b for a, b in zip(total, counts, strict=True)] if total else list(counts)
+    return sums
+
+
+def _totals(daily: Sums) -> Sums:
+    """The daily sums without the four columns of owners that follow the day."""
+    sums: Sums = {}
+    for place, counts in daily.items():
+        total = sums.get((place[0], *place[5:]))
+        sums[place[0], *place[5:]] = [a + b for a, b in zip(total, counts, strict=True)] if total else counts
     return sums
 
 

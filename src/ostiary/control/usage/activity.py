@@ -8,12 +8,12 @@ from typing import Any
 from ostiary.control.access.documents import read, wrong
 from ostiary.control.access.keyfields import dollars
 from ostiary.control.usage.names import KeyBook
-from ostiary.control.usage.queries import Activity, day_range, day_text
+from ostiary.control.usage.queries import LONGEST_RANGE, Activity, day_range, day_text
 from ostiary.core.clock import Clock
 from ostiary.store.reports import Dimension, Sum, UsageFilter, UsageReports
 from ostiary.store.usage import DAY_MILLISECONDS
 
-LARGEST_PAGE = 366  # days
+LARGEST_PAGE = 31  # days
 KEYS_SHOWN = 1000  # the costliest of a page
 
 # Name of the breakdown -> dimension of the rollup.
@@ -47,16 +47,16 @@ class ActivityService:
         page, where = max(asked.page, 1), await self._where(asked)
         days, total = await self._reports.days(where, limit=asked.page_size, offset=(page - 1) * asked.page_size)
         pages = -(-total // asked.page_size)
-        answer = await self._answer(where, days)
+        answer = await self._answer(where, days, by_model_and_key=True)
         metadata: dict[str, Any] = answer["metadata"]
         metadata.update(page=page, total_pages=pages, has_more=page < pages)
         return answer
 
     async def aggregated(self, query: Mapping[str, object]) -> dict[str, object]:
-        """All days of the range in one answer."""
+        """All days of the range in one answer; its models and providers are not broken down by key."""
         where = await self._where(read(query, Activity, strict=False))
-        days, _ = await self._reports.days(where, limit=LARGEST_PAGE * 10, offset=0)
-        answer = await self._answer(where, days)
+        days, _ = await self._reports.days(where, limit=LONGEST_RANGE, offset=0)
+        answer = await self._answer(where, days, by_model_and_key=False)
         answer["metadata"].update(page=1, total_pages=1, has_more=False)
         return answer
 
@@ -74,7 +74,7 @@ class ActivityService:
             key_id=await self._book.id_of(asked.api_key),
         )
 
-    async def _answer(self, where: UsageFilter, days: list[int]) -> dict[str, Any]:
+    async def _answer(self, where: UsageFilter, days: list[int], *, by_model_and_key: bool) -> dict[str, Any]:
         """The days asked for, and nothing of the days between the oldest and the newest that were not."""
         if not days:
             return {"results": [], "metadata": _totals([])}
@@ -96,11 +96,13 @@ class ActivityService:
                 breakdown[name][found.place[1]] = {
                     "metrics": metrics(found), "metadata": {}, "api_key_breakdown": {}
                 }  # fmt: skip
-        await self._by_key(within, results)
+        await self._by_key(within, results, _BREAKDOWNS if by_model_and_key else {})
         return {"results": list(results.values()), "metadata": _totals(sums)}
 
-    async def _by_key(self, within: UsageFilter, results: dict[int, dict[str, Any]]) -> None:
-        """The keys of each day, and of each model and provider of the day."""
+    async def _by_key(
+        self, within: UsageFilter, results: dict[int, dict[str, Any]], further: Mapping[str, Dimension]
+    ) -> None:
+        """The keys of each day, and of each value of the further breakdowns of the day."""
         by: tuple[Dimension, ...] = ("day", "key_id")
         found = await self._reports.sums(by, within, largest=KEYS_SHOWN)
         names = await self._book.names(row.place[1] for row in found)
@@ -108,7 +110,7 @@ class ActivityService:
             key = names[row.place[1]]
             entry = {"metrics": metrics(row), "metadata": {"key_alias": key.alias, "team_id": key.team_id}}
             results[row.place[0]]["breakdown"]["api_keys"][key.token] = entry
-        for name, dimension in _BREAKDOWNS.items():
+        for name, dimension in further.items():
             for row in await self._reports.sums((*by, dimension), within, largest=KEYS_SHOWN):
                 key_id = row.place[1]
                 if key_id not in names:

@@ -74,14 +74,12 @@ class SpendLogService:
         """From the rollup where it can tell, else counted, up to a bound."""
         where = await self._where(asked)
         whole_days = not any(at and at % DAY_MILLISECONDS for at in (where.since, where.until))
-        if whole_days and where.record_id is None and where.end_user is None:
+        if whole_days and where.record_id is None:
             days = UsageFilter(
                 first_day=None if where.since is None else where.since // DAY_MILLISECONDS,
                 last_day=None if where.until is None else where.until // DAY_MILLISECONDS - 1,
                 key_id=where.key_id,
                 user_id=where.user_id,
-                team_id=where.team_id,
-                model=where.model,
             )
             return sum(found.requests for found in await self._reports.sums((), days))
         return await self._reports.count(where)
@@ -97,9 +95,6 @@ class SpendLogService:
             record_id=asked.request_id,
             key_id=await self._book.id_of(asked.api_key),
             user_id=asked.user_id,
-            team_id=asked.team_id,
-            model=asked.model,
-            end_user=asked.end_user,
         )
 
     async def _rows(self, records: list[Record]) -> list[dict[str, object]]:
@@ -115,8 +110,6 @@ class SpendLogService:
             last_day=last,
             key_id=await self._book.id_of(asked.api_key),
             user_id=asked.user_id,
-            team_id=asked.team_id,
-            model=asked.model,
         )
         days: dict[int, dict[str, Any]] = {}
         for found in await self._reports.sums(("day",), where):

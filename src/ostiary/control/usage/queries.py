@@ -19,9 +19,6 @@ class SpendLogs(msgspec.Struct, kw_only=True):
     api_key: str | None = None
     user_id: str | None = None
     request_id: str | None = None
-    team_id: str | None = None
-    end_user: str | None = None
-    model: str | None = None
     start_date: str | None = None
     end_date: str | None = None
     summarize: bool = True
@@ -39,7 +36,7 @@ class Activity(msgspec.Struct, kw_only=True):
     api_key: str | None = None
     user_id: str | None = None
     page: Limit = 1
-    page_size: Limit = 31
+    page_size: Limit = 10
 
 
 class Spend(msgspec.Struct, kw_only=True):

@@ -122,6 +122,26 @@ def upgrade() -> None:
     op.create_index("ix_usage_daily_key_id_day", "usage_daily", ["key_id", "day"], unique=False)
     op.create_index("ix_usage_daily_user_id_day", "usage_daily", ["user_id", "day"], unique=False)
     op.create_table(
+        "usage_totals",
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=256), nullable=False),
+        sa.Column("upstream_model", sa.String(length=256), nullable=False),
+        sa.Column("provider", sa.String(length=64), nullable=False),
+        sa.Column("endpoint", sa.String(length=64), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("ok", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("unpriced", sa.BigInteger(), nullable=False),
+        sa.Column("input", sa.BigInteger(), nullable=False),
+        sa.Column("output", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read", sa.BigInteger(), nullable=False),
+        sa.Column("cache_creation", sa.BigInteger(), nullable=False),
+        sa.Column("reasoning", sa.BigInteger(), nullable=False),
+        sa.Column("cost", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "model", "upstream_model", "provider", "endpoint", name="pk_usage_totals"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "usage_labels",
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("day", sa.Integer(), nullable=False),
