@@ -62,7 +62,18 @@ def run_pytest(arguments: list[str], report: Path, data: Path) -> int:
         "COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"),
         "COVERAGE_FILE": str(data),
     }
-    command = [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadscope", f"--junit-xml={report}", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "auto",
+        "--dist",
+        "loadscope",
+        "--no-loadscope-reorder",
+        f"--junit-xml={report}",
+        *arguments,
+    ]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False, stdin=subprocess.DEVNULL).returncode
 
 
