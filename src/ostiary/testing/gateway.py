@@ -23,7 +23,7 @@ import yaml
 T = TypeVar("T")
 
 ADMIN_KEY = "sk-ost-test-administrator-0123456789abcdef"
-INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 
 
 class Gateway:
@@ -166,7 +166,8 @@ class Gateway:
         """
         status, answer = self.call(method, path, body, key=self.admin_key)
         if status >= 400:
-            raise RuntimeError(f"{method} {path}: {status} {answer}")
+            said = f"\n{self.output}" if status >= 500 else ""
+            raise RuntimeError(f"{method} {path}: {status} {answer}{said}")
         return answer
 
     def key(self, **fields: object) -> str:
