@@ -1,0 +1,204 @@
+"""Content parts and tool calls of this dialect, from and to the pivot. It must not know requests from replies.
+
+Source: OpenAI API reference, chat completions, content parts and tool calls (official Python SDK 3.54, `types.chat`).
+What is not of the documented shape becomes an `UnknownPart`, and goes back as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ostiary.wire.conversation.members import Members, with_rest
+from ostiary.wire.conversation.parts import (
+    Audio,
+    Content,
+    Document,
+    Image,
+    Inline,
+    Link,
+    Part,
+    Refusal,
+    Stored,
+    Text,
+    ToolCall,
+    UnknownPart,
+)
+from ostiary.wire.conversation.unknown import Loss, find, inexpressible, losses_of
+
+DIALECT = "openai_chat"
+CONTENT = "content"
+TOOL_CALLS = "tool_calls"
+STRING = msgspec.json.Decoder(str)
+INTEGER = msgspec.json.Decoder(int)
+RAW = msgspec.json.Decoder(msgspec.Raw)
+RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,([A-Za-z0-9+/=_-]*)", re.ASCII)
+_MEDIA_TYPES = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+    "aac": "audio/aac",
+    "opus": "audio/opus",
+    "pcm16": "audio/pcm",
+}
+_FORMATS = {media_type: name for name, media_type in _MEDIA_TYPES.items()}
+# The two kinds of tools, and the member that holds what the model wrote for them.
+ARGUMENTS = {"function": "arguments", "custom": "input"}
+
+
+def decode_part(raw: msgspec.Raw) -> Content:
+    """One item of a content list."""
+    members = Members.of(raw)
+    kind = members.take("type", STRING) if members is not None else None
+    decode = _DECODERS.get(kind or "")
+    part = decode(members) if decode is not None and members is not None else None
+    return part if part is not None else UnknownPart(DIALECT, CONTENT, raw)
+
+
+def _text(members: Members) -> Content | None:
+    text = members.take("text", STRING)
+    return None if text is None else Text(text, members.rest(DIALECT))
+
+
+def _refusal(members: Members) -> Content | None:
+    text = members.take("refusal", STRING)
+    members.put_back("type", msgspec.Raw(b'"refusal"'))  # it stood in the list, not beside it
+    return None if text is None else Refusal(text, members.rest(DIALECT))
+
+
+def _image(members: Members) -> Content | None:
+    inner = members.inside("image_url")
+    url = inner.take("url", STRING)
+    if url is None:
+        return None
+    source = _inline(url) if url.startswith("data:") else Link(url)
+    return Image(source, inner.take("detail", STRING), members.rest(DIALECT)) if source is not None else None
+
+
+def _audio(members: Members) -> Content | None:
+    inner = members.inside("input_audio")
+    data, name = inner.take("data", STRING), inner.take("format", STRING)
+    if data is None or name not in _MEDIA_TYPES:
+        return None
+    return Audio(Inline(_MEDIA_TYPES[name], data), members.rest(DIALECT))
+
+
+def _file(members: Members) -> Content | None:
+    inner = members.inside("file")
+    data = inner.take("file_data", STRING)
+    source: Inline | Stored | None = None
+    if data is not None:
+        source = _inline(data)
+    elif (stored := inner.take("file_id", STRING)) is not None:
+        source = Stored(stored, DIALECT)
+    return Document(source, inner.take("filename", STRING), members.rest(DIALECT)) if source is not None else None
+
+
+def _inline(url: str) -> Inline | None:
+    match = _DATA_URL.fullmatch(url)
+    return Inline(match[1], match[2]) if match else None
+
+
+_DECODERS = {"text": _text, "refusal": _refusal, "image_url": _image, "input_audio": _audio, "file": _file}
+
+
+def encode_part(part: Part, where: str, losses: list[Loss]) -> Any:
+    """One item of a content list.
+
+    Raises:
+        Fault: INVALID_REQUEST for content this dialect cannot say.
+    """
+    if isinstance(part, UnknownPart) and part.said_by == DIALECT:
+        return part.value
+    document: dict[str, Any]
+    match part:
+        case Text(text):
+            document = {"type": "text", "text": text}
+        case Refusal(text):
+            document = {"type": "refusal", "refusal": text}
+        case Image(Link() | Inline() as source, detail):
+            url = source.url if isinstance(source, Link) else _url(source)
+            document = {"type": "image_url", "image_url": {"url": url}}
+            if detail is not None:
+                document["image_url"]["detail"] = detail
+        case Audio(Inline(media_type, data)) if media_type in _FORMATS:
+            document = {"type": "input_audio", "input_audio": {"data": data, "format": _FORMATS[media_type]}}
+        case Document(Inline() | Stored() as source, name):
+            document = {"type": "file", "file": _held(source, where)}
+            if name is not None:
+                document["file"]["filename"] = name
+        case _:
+            raise inexpressible(where)
+    losses += losses_of(part.rest, DIALECT, where)
+    return with_rest(document, part.rest, DIALECT)
+
+
+def _held(source: Inline | Stored, where: str) -> dict[str, str]:
+    if isinstance(source, Inline):
+        return {"file_data": _url(source)}
+    if source.said_by != DIALECT:
+        raise inexpressible(where)
+    return {"file_id": source.id}
+
+
+def _url(source: Inline) -> str:
+    return f"data:{source.media_type};base64,{source.base64}"
+
+
+def decode_call(raw: msgspec.Raw, *, numbered: bool = False) -> ToolCall | UnknownPart:
+    """One item of `tool_calls`; `numbered`: its place in the list may stand in it and means nothing more."""
+    members = Members.of(raw)
+    if members is None:
+        return UnknownPart(DIALECT, TOOL_CALLS, raw)
+    kind = members.take("type", STRING) if "type" in members else "function"
+    if numbered:
+        members.take("index", INTEGER)
+    inner = members.inside(kind or "")
+    call_id, name = members.take("id", STRING), inner.take("name", STRING)
+    arguments = inner.take(ARGUMENTS.get(kind or "", ""), STRING)
+    if call_id is None or name is None or arguments is None:
+        return UnknownPart(DIALECT, TOOL_CALLS, raw)
+    return ToolCall(call_id, name, arguments, kind == "custom", members.rest(DIALECT))
+
+
+def encode_call(call: ToolCall | UnknownPart, where: str, losses: list[Loss]) -> Any:
+    """One item of `tool_calls`.
+
+    Raises:
+        Fault: INVALID_REQUEST for a call of another dialect's kind.
+    """
+    if isinstance(call, UnknownPart):
+        if call.said_by != DIALECT:
+            raise inexpressible(where)
+        return call.value
+    losses += losses_of(call.rest, DIALECT, where)
+    kind = "custom" if call.free else "function"
+    document = {"id": call.id, "type": kind, kind: {"name": call.name, ARGUMENTS[kind]: call.arguments}}
+    return with_rest(document, call.rest, DIALECT)
+
+
+def in_list(part: Part) -> bool:
+    """Whether a part belongs into the content list, rather than beside it."""
+    match part:
+        case Text() | Image() | Audio() | Document():
+            return True
+        case Refusal():
+            return find(part.rest, DIALECT, "type") is not None
+        case UnknownPart():
+            return part.place != TOOL_CALLS
+    return False
+
+
+def is_call(part: Part) -> bool:
+    """Whether a part belongs into `tool_calls`."""
+    return isinstance(part, ToolCall) or (isinstance(part, UnknownPart) and part.place == TOOL_CALLS)
+
+
+def is_plain(parts: Sequence[Part]) -> bool:
+    """Whether a list of content says no more than one string, or nothing."""
+    return not parts or (len(parts) == 1 and isinstance(parts[0], Text) and not parts[0].rest)

@@ -1,0 +1,239 @@
+"""Chat streams to the pivot's events. It must not take a truncated stream for a whole one.
+
+Source: OpenAI API reference, the chat completion chunk (official Python SDK 3.54, `ChatCompletionChunk`); server-sent
+events, ended by `data: [DONE]`.
+
+What servers do beside the reference, and is taken: reasoning in `reasoning_content` or `reasoning`; tool calls without
+`index`, or with the same index and another id; a call's name after its id; content as a list; no `[DONE]` at the end.
+The parts of a choice stay open until it finishes, because their deltas may alternate.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.core.usage import Usage
+from ostiary.wire.conversation.events import (
+    Aside,
+    Event,
+    Failed,
+    Finished,
+    Metered,
+    Opened,
+    PartDelta,
+    PartEnd,
+    PartStart,
+)
+from ostiary.wire.conversation.members import Members
+from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
+from ostiary.wire.conversation.unknown import Extra, Rest
+from ostiary.wire.dialects.openai_chat.codec_parts import (
+    ARGUMENTS,
+    CONTENT,
+    DIALECT,
+    INTEGER,
+    RAWS,
+    STRING,
+    TOOL_CALLS,
+)
+from ostiary.wire.dialects.openai_chat.codec_reply import (
+    CALL,
+    OTHER,
+    REASONING,
+    REFUSAL,
+    TEXT,
+    content_pieces,
+    error_of,
+    finish_of,
+    meaningful,
+    readable,
+    take_reasoning,
+    take_usage,
+    truncated,
+)
+from ostiary.wire.dialects.openai_chat.reply import bad_answer, hidden_error
+from ostiary.wire.framing.sse import SseFramer, event_data
+
+_DONE = b"[DONE]"
+_PER_KIND = 1 << 20  # the index of a part: its kind's rank times this, plus its number among its kind
+_GROWING: dict[int, Part] = {REASONING: Reasoning(""), TEXT: Text(""), REFUSAL: Refusal("")}
+
+
+class StreamDecoder:
+    """Reads one stream: bytes in any pieces in, events out."""
+
+    def __init__(self) -> None:
+        self._framer = SseFramer()
+        self._choices: dict[int, _Telling] = {}
+        self._named = ("", "")
+        self._usage: Usage | None = None
+        self._asides: dict[tuple[str, ...], Extra] = {}
+        self._over = False  # `[DONE]` or a failure has come: nothing counts any more
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that `data` completes."""
+        events: list[Event] = []
+        for frame in self._framer.feed(data):
+            said = event_data(frame)
+            if said is not None and not self._over:
+                events += self._event(said)
+        return events
+
+    def finish(self) -> list[Event]:
+        """The stream is over: what is left, and `Failed` where it was cut. Call it once."""
+        rest = event_data(self._framer.flush())
+        events: list[Event] = []
+        if rest is not None and not self._over and (rest.strip() == _DONE or readable(rest) is not None):
+            events += self._event(rest)
+        if not self._over:
+            whole = bool(self._choices) and all(choice.finished for choice in self._choices.values())
+            self._over = True
+            events += [] if whole else [Failed.of(truncated())]
+        return events
+
+    def _event(self, said: bytes) -> list[Event]:
+        if said.strip() == _DONE:
+            self._over = True
+            return [event for choice in self._choices.values() for event in choice.end(None)]
+        members = readable(said)
+        if members is None or error_of(members):
+            self._over = True
+            return [Failed.of(bad_answer() if members is None else hidden_error(said))]
+        return self._chunk(members)
+
+    def _chunk(self, members: Members) -> list[Event]:
+        events: list[Event] = []
+        named = members.take("id", STRING) or self._named[0], members.take("model", STRING) or self._named[1]
+        if named != self._named:
+            self._named = named
+            events.append(Opened(*named))
+        raws, usage = members.take("choices", RAWS) or [], take_usage(members)
+        for extra in meaningful(members, "object", "created", "error", "obfuscation"):
+            if self._asides.get(extra.path) != extra:
+                self._asides[extra.path] = extra
+                events.append(Aside(None, extra))
+        for raw in raws:
+            choice = Members.of(raw)
+            if choice is None:
+                self._over = True
+                return [*events, Failed.of(bad_answer())]
+            index = choice.take("index", INTEGER) or 0
+            events += self._choices.setdefault(index, _Telling(index)).chunk(choice)
+        if usage is not None and usage != self._usage:
+            self._usage = usage
+            events.append(Metered(usage))
+        return events
+
+
+class _Call:
+    """A tool call that is being told; it has begun once its name is known."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.begun = False
+        self.id = ""
+        self.free = False
+        self.held = ""
+        self.rest: Rest = ()
+
+
+class _Telling:
+    """One choice of a stream."""
+
+    def __init__(self, index: int) -> None:
+        self.finished = False
+        self._index = index
+        self._open: list[int] = []
+        self._others = 0
+        self._calls: dict[int, _Call] = {}
+        self._places = 0
+        self._last = 0
+
+    def chunk(self, choice: Members) -> list[Event]:
+        """The events of this choice's share of a chunk."""
+        delta, word = choice.inside("delta"), choice.take("finish_reason", STRING)
+        delta.take("role", STRING)
+        events = self._grow(REASONING, take_reasoning(delta))
+        text = delta.take(CONTENT, STRING)
+        others: list[Part] = []
+        if text is None:
+            text, others = content_pieces(delta.take(CONTENT, RAWS) or [])
+        events += self._grow(TEXT, text)
+        events += [self._whole(OTHER, part) for part in others]
+        events += self._grow(REFUSAL, delta.take("refusal", STRING))
+        for raw in delta.take(TOOL_CALLS, RAWS) or ():
+            events += self._call(raw)
+        for extra in meaningful(choice):
+            path = ("message", *extra.path[1:]) if extra.path[0] == "delta" else extra.path
+            events.append(Aside(self._index, msgspec.structs.replace(extra, path=path)))
+        if word is not None and not self.finished:
+            events += self.end(word)
+        return events
+
+    def end(self, word: str | None) -> list[Event]:
+        """The end of this choice, unless it has come already."""
+        if self.finished:
+            return []
+        self.finished = True
+        late = [event for call in self._calls.values() if not call.begun for event in self._begin(call, "")]
+        ends = [PartEnd(self._index, part) for part in sorted(self._open)]
+        return [*late, *ends, Finished(self._index, finish_of(word))]
+
+    def _grow(self, kind: int, text: str | None) -> list[Event]:
+        if not text:
+            return []
+        index = kind * _PER_KIND
+        delta = PartDelta(self._index, index, text)
+        if index in self._open:
+            return [delta]
+        self._open.append(index)
+        return [PartStart(self._index, index, _GROWING[kind]), delta]
+
+    def _whole(self, kind: int, part: Part) -> Event:
+        """A part that does not grow."""
+        self._others += 1
+        index = kind * _PER_KIND + (self._others if kind == OTHER else self._next_place())
+        self._open.append(index)
+        return PartStart(self._index, index, part)
+
+    def _next_place(self) -> int:
+        self._places += 1
+        return self._places
+
+    def _call(self, raw: msgspec.Raw) -> list[Event]:
+        item = Members.of(raw)
+        kind = item.take("type", STRING) if item is not None else None
+        if item is None or kind not in (None, "function", "custom"):
+            return [self._whole(CALL, UnknownPart(DIALECT, TOOL_CALLS, raw))]
+        free = kind == "custom" or "custom" in item
+        inner = item.inside("custom" if free else "function")
+        named, name = item.take("id", STRING) or "", inner.take("name", STRING) or ""
+        text = inner.take(ARGUMENTS["custom" if free else "function"], STRING) or ""
+        call = self._which(item.take("index", INTEGER), named, name)
+        call.id = call.id or named
+        if call.begun:
+            return [PartDelta(self._index, CALL * _PER_KIND + call.place, text)] if text else []
+        call.free = call.free or free
+        call.held += text
+        call.rest += item.rest(DIALECT)
+        return self._begin(call, name) if name else []
+
+    def _which(self, index: int | None, named: str, name: str) -> _Call:
+        """The call that a delta belongs to."""
+        key = index if index is not None else self._last
+        call = self._calls.get(key)
+        if call is not None and named and named != call.id and (call.begun and name):
+            self._calls[-call.place] = call  # another call under the same number
+            call = None
+        if call is None:
+            call = self._calls[key] = _Call(self._next_place())
+        self._last = key
+        return call
+
+    def _begin(self, call: _Call, name: str) -> list[Event]:
+        call.begun = True
+        index = CALL * _PER_KIND + call.place
+        self._open.append(index)
+        rest = tuple(sorted(call.rest, key=lambda extra: extra.path))
+        start = PartStart(self._index, index, ToolCall(call.id, name, "", call.free, rest))
+        return [start, PartDelta(self._index, index, call.held)] if call.held else [start]
