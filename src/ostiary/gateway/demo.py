@@ -1,8 +1,8 @@
 """The built-in `demo` model: a small, honest answer made in-process, streamed or whole. It must not open a socket.
 
 It lets somebody try the gateway before he has a provider's key. It speaks the OpenAI dialect like a provider would,
-through the same `Response`, so that everything behind it (relay, meter, ledger) is the real thing. Words count as
-tokens.
+through the same `Response` and the same codec, so that everything behind it (relay, meter, ledger) is the real thing.
+Words count as tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ from collections.abc import Callable
 
 import msgspec
 
+from ostiary.core.fault import Fault
+from ostiary.core.usage import Usage
 from ostiary.gateway.upstream.response import Response
+from ostiary.wire.conversation.conversation import Conversation, Message
+from ostiary.wire.conversation.events import Event, Finished, Metered, PartDelta, PartEnd, PartStart
+from ostiary.wire.conversation.fold import fold
+from ostiary.wire.conversation.parts import Text, ToolResult
+from ostiary.wire.conversation.reply import Finish, Reason
+from ostiary.wire.dialects.openai_chat.codec_reply import encode_reply
+from ostiary.wire.dialects.openai_chat.codec_request import decode_request
+from ostiary.wire.dialects.openai_chat.codec_stream_encode import StreamEncoder
+from ostiary.wire.dialects.openai_chat.faults import encode_fault
 
 WORD_SECONDS = 0.02  # between two words of a stream
 _TEXT = (
@@ -27,8 +38,7 @@ _encode = msgspec.json.encode
 class _Asked(msgspec.Struct):
     model: str = "demo"
     stream: bool | None = None
-    messages: list[msgspec.Raw] = []
-    prompt: msgspec.Raw | None = None
+    prompt: msgspec.Raw = msgspec.Raw(b"")
     input: str | list[object] | None = None
 
 
@@ -46,29 +56,40 @@ class Demo:
     def send(self, endpoint: str, body: bytes) -> Response:
         """The answer to a request body, as if it had come from a provider."""
         try:
+            if endpoint == "chat.completions":
+                return self._chat(decode_request(body))
             asked = msgspec.json.decode(body, type=_Asked)
+        except Fault as fault:
+            return _whole(fault.status, encode_fault(fault))
         except (msgspec.DecodeError, UnicodeDecodeError):
-            error = {"message": "the demo model cannot read this request", "type": "invalid_request_error"}
-            return self._whole(400, {"error": {**error, "param": None, "code": None}})
-        size = sum(len(bytes(message)) for message in asked.messages) + len(bytes(asked.prompt or b""))
-        usage = _usage(size // 4 + 1, len(_TEXT.split()))
+            return _refused(400, "the demo model cannot read this request")
         if endpoint == "embeddings":
-            return self._whole(200, self._embeddings(asked))
-        if endpoint not in ("chat.completions", "completions"):
-            message = f"the demo model does not serve {endpoint}"
-            return self._whole(404, {"error": {"message": message, "type": "not_found_error"}})
-        chat = endpoint == "chat.completions"
-        if asked.stream:
-            return self._stream(asked.model, usage, chat=chat)
-        choice = {"index": 0, "finish_reason": "stop", "logprobs": None}
-        said = {"message": {"role": "assistant", "content": _TEXT, "refusal": None}} if chat else {"text": _TEXT}
-        kind = "chat.completion" if chat else "text_completion"
-        return self._whole(200, {**self._frame(kind, asked.model), "choices": [{**choice, **said}], "usage": usage})
+            return _whole(200, _encode(self._embeddings(asked)))
+        if endpoint == "completions":
+            return self._completion(asked)
+        return _refused(404, f"the demo model does not serve {endpoint}")
 
-    def _frame(self, kind: str, model: str) -> dict[str, object]:
-        prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
+    def _chat(self, asked: Conversation) -> Response:
         created = int(self._now())
-        return {"id": f"{prefix}-demo{created:x}", "object": kind, "created": created, "model": model}
+        name, model = f"chatcmpl-demo{created:x}", asked.model or "demo"
+        events = _told(Usage(_words_in(asked) + 1, len(_TEXT.split())))
+        if not asked.stream:
+            return _whole(200, encode_reply(fold(events), id=name, created=created, model=model).body)
+        wanted = asked.stream_usage is True
+        encoder = StreamEncoder(id=name, created=created, model=model, include_usage=wanted)
+        return self._stream([*map(encoder.encode, events), encoder.end()])
+
+    def _completion(self, asked: _Asked) -> Response:
+        into, out = len(bytes(asked.prompt)) // 4 + 1, len(_TEXT.split())
+        usage = {"prompt_tokens": into, "completion_tokens": out, "total_tokens": into + out}
+        created = int(self._now())
+        head = {"object": "text_completion", "created": created, "model": asked.model}
+        frame: dict[str, object] = {"id": f"cmpl-demo{created:x}", **head}
+        if not asked.stream:
+            return _whole(200, _encode({**frame, "choices": [_choice(_TEXT, "stop")], "usage": usage}))
+        events = [_event({**frame, "choices": [_choice(word, None)]}) for word in _words()]
+        events.append(_event({**frame, "choices": [_choice("", "stop")]}))
+        return self._stream([*events, _event({**frame, "choices": [], "usage": usage}) + b"data: [DONE]\n\n"])
 
     def _embeddings(self, asked: _Asked) -> dict[str, object]:
         texts = asked.input if isinstance(asked.input, list) else [asked.input or ""]
@@ -80,20 +101,10 @@ class Demo:
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return {"object": "list", "data": rows, "model": asked.model, "usage": usage}
 
-    def _whole(self, status: int, document: dict[str, object]) -> Response:
-        response = Response(_Playback(), status, _JSON, close_delimited=False)
-        response.keep(_encode(document))
-        response.finish()
-        return response
-
-    def _stream(self, model: str, usage: dict[str, int], *, chat: bool) -> Response:
-        frame = self._frame("chat.completion.chunk" if chat else "text_completion", model)
-        events = [_event({**frame, "choices": [_choice(chat, word)]}) for word in _words()]
-        events.append(_event({**frame, "choices": [_choice(chat, "", finish="stop")]}))
-        events.append(_event({**frame, "choices": [], "usage": usage}) + b"data: [DONE]\n\n")
+    def _stream(self, events: list[bytes]) -> Response:
         playback = _Playback()
         response = Response(playback, 200, _EVENTS, close_delimited=False)
-        playback.play(self._loop, response, events)
+        playback.play(self._loop, response, [event for event in events if event])
         return response
 
 
@@ -147,15 +158,34 @@ def _words() -> list[str]:
     return [word if index == 0 else f" {word}" for index, word in enumerate(words)]
 
 
-def _choice(chat: bool, text: str, *, finish: str | None = None) -> dict[str, object]:
-    delta = {"role": "assistant", "content": text} if finish is None else {}
-    said: dict[str, object] = {"delta": delta} if chat else {"text": text}
-    return {"index": 0, **said, "logprobs": None, "finish_reason": finish}
+def _told(usage: Usage) -> list[Event]:
+    """The answer in the order it is told."""
+    deltas = [PartDelta(0, 0, word) for word in _words()]
+    return [PartStart(0, 0, Text("")), *deltas, PartEnd(0, 0), Finished(0, Finish(Reason.STOP)), Metered(usage)]
+
+
+def _words_in(asked: Conversation) -> int:
+    turns = [message for message in asked.messages if isinstance(message, Message)]
+    parts = [part for turn in turns for part in turn.parts]
+    parts += [inner for part in parts if isinstance(part, ToolResult) for inner in part.parts]
+    return sum(len(part.text.split()) for part in parts if isinstance(part, Text))
+
+
+def _choice(text: str, finish: str | None) -> dict[str, object]:
+    return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
 
 
 def _event(document: dict[str, object]) -> bytes:
     return b"data: " + _encode(document) + b"\n\n"
 
 
-def _usage(into: int, out: int) -> dict[str, int]:
-    return {"prompt_tokens": into, "completion_tokens": out, "total_tokens": into + out}
+def _whole(status: int, body: bytes) -> Response:
+    response = Response(_Playback(), status, _JSON, close_delimited=False)
+    response.keep(body)
+    response.finish()
+    return response
+
+
+def _refused(status: int, message: str) -> Response:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return _whole(status, _encode({"error": error}))
