@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-# The blank line that ends an event. A CR at the very end of the data may still be followed by its LF.
-_BLANK = re.compile(rb"\n\n|\r\n\r\n|\r\r(?!\n)|\n\r\n|\n\r(?!\n)")
+# The blank line that ends an event: the end of a line, and of an empty one. A CR at the very end of the data may still
+# be followed by its LF.
+_BLANK = re.compile(rb"(?:\n|\r(?!\n))(?:\n|\r\n?)")
 LARGEST_EVENT = 16 * 1024 * 1024
 
 
@@ -54,7 +55,7 @@ class SseFramer:
 
 def event_data(frame: bytes) -> bytes | None:
     """The `data` of an event, its lines joined by LF; None for an event without data, such as a comment."""
-    if frame.startswith(b"data: ") and b"\r" not in frame and frame.count(b"\n") == 2:
+    if frame.startswith(b"data: ") and frame.endswith(b"\n\n") and b"\r" not in frame and frame.count(b"\n") == 2:
         return frame[6:-2]  # the shape of nearly every event
     lines = []
     for line in frame.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):

@@ -55,6 +55,7 @@ from ostiary.wire.dialects.openai_chat.reply import bad_answer, hidden_error
 from ostiary.wire.framing.sse import SseFramer, event_data
 
 _DONE = b"[DONE]"
+_MOST_CHOICES = 128  # the most that can be asked for
 _PER_KIND = 1 << 20  # the index of a part: its kind's rank times this, plus its number among its kind
 _GROWING: dict[int, Part] = {REASONING: Reasoning(""), TEXT: Text(""), REFUSAL: Refusal("")}
 
@@ -114,10 +115,10 @@ class StreamDecoder:
                 events.append(Aside(None, extra))
         for raw in raws:
             choice = Members.of(raw)
-            if choice is None:
+            index = (choice.take("index", INTEGER) or 0) if choice is not None else -1
+            if choice is None or not 0 <= index < _MOST_CHOICES:
                 self._over = True
                 return [*events, Failed.of(bad_answer())]
-            index = choice.take("index", INTEGER) or 0
             events += self._choices.setdefault(index, _Telling(index)).chunk(choice)
         if usage is not None and usage != self._usage:
             self._usage = usage
@@ -143,7 +144,7 @@ class _Telling:
     def __init__(self, index: int) -> None:
         self.finished = False
         self._index = index
-        self._open: list[int] = []
+        self._open: set[int] = set()
         self._others = 0
         self._calls: dict[int, _Call] = {}
         self._places = 0
@@ -186,14 +187,14 @@ class _Telling:
         delta = PartDelta(self._index, index, text)
         if index in self._open:
             return [delta]
-        self._open.append(index)
+        self._open.add(index)
         return [PartStart(self._index, index, _GROWING[kind]), delta]
 
     def _whole(self, kind: int, part: Part) -> Event:
         """A part that does not grow."""
         self._others += 1
         index = kind * _PER_KIND + (self._others if kind == OTHER else self._next_place())
-        self._open.append(index)
+        self._open.add(index)
         return PartStart(self._index, index, part)
 
     def _next_place(self) -> int:
@@ -233,7 +234,7 @@ class _Telling:
     def _begin(self, call: _Call, name: str) -> list[Event]:
         call.begun = True
         index = CALL * _PER_KIND + call.place
-        self._open.append(index)
+        self._open.add(index)
         rest = tuple(sorted(call.rest, key=lambda extra: extra.path))
         start = PartStart(self._index, index, ToolCall(call.id, name, "", call.free, rest))
         return [start, PartDelta(self._index, index, call.held)] if call.held else [start]

@@ -13,6 +13,7 @@ from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.usage import Usage
 from ostiary.wire.dialects.openai_chat.faults import decode_fault
 
+_MOST = 10**12  # beyond this a count is no count, and would not fit where it is stored
 ABSENT = msgspec.Raw(b"null")  # stands for a member that is not there; compared by identity
 
 
@@ -44,7 +45,7 @@ class WireUsage(msgspec.Struct):
     seconds: float | None = None
 
     def to_usage(self) -> Usage | None:
-        """The usage in the house's convention; None where no number is stated or one is negative."""
+        """The usage in the house's convention; None where no number is stated, or one that cannot be meant."""
         stated = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
         made = self.completion_tokens if self.completion_tokens is not None else self.output_tokens
         if stated is None and made is None and self.total_tokens is None and self.seconds is None:
@@ -59,10 +60,11 @@ class WireUsage(msgspec.Struct):
         if outs is not None:
             thought, spoken = outs.reasoning_tokens or 0, outs.audio_tokens or 0
         cached = cached or self.prompt_cache_hit_tokens or 0
-        milliseconds = round(self.seconds * 1000) if self.seconds else 0
-        if min(into, made or 0, cached, written, heard, thought, spoken, milliseconds) < 0:
+        seconds = self.seconds or 0.0
+        counts = (into, made or 0, cached, written, thought, heard, spoken)
+        if min(*counts, seconds) < 0 or max(*counts, seconds) > _MOST:
             return None
-        return Usage(into, made or 0, cached, written, thought, heard, spoken, milliseconds=milliseconds)
+        return Usage(*counts, milliseconds=round(seconds * 1000))
 
 
 class _Reply(msgspec.Struct):
@@ -101,7 +103,7 @@ def _read_leniently(body: bytes) -> Usage | None:
         raise bad_answer() from None
     try:
         usage = _usage(members.get("usage", msgspec.Raw(b"null")))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return usage.to_usage() if usage is not None else None
 
@@ -119,10 +121,10 @@ def _code_of(body: bytes) -> int:
 
     try:
         error = msgspec.json.decode(_any(body)["error"], type=_Coded)
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
         return 502
     for value in (error.code, error.status):
-        if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
+        if isinstance(value, int) or (isinstance(value, str) and len(value) == 3 and value.isdecimal()):
             return int(value)
     return 502
 

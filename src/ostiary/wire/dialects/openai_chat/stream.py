@@ -4,7 +4,7 @@ It must not hold back what it has no reason to hold, and must not let a broken s
 
 Every event is decoded (half a microsecond: only usage, error and finish reasons are built), so that an error or rubbish
 in place of an event is seen wherever it comes. Data that is exactly one event, as most are, skips the framer. `[DONE]`,
-or the transport's end after a finish reason, is a whole stream; anything else is a truncated one.
+or the transport's end after each choice's finish reason, is a whole stream; anything else is a truncated one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ostiary.wire.framing.sse import SseFramer, event_data
 
 
 class _Choice(msgspec.Struct):
+    index: int | str | None = None
     finish_reason: str | None = None
 
 
@@ -31,6 +32,7 @@ class _Chunk(msgspec.Struct):
 
 _chunk = msgspec.json.Decoder(_Chunk).decode
 DONE = b"[DONE]"
+_MOST_CHOICES = 128  # the most that can be asked for; beyond it they are not told apart
 # A provider that was asked for usage puts this on every chunk; a client that did not ask never sees it. Inside a JSON
 # string the quotes would be escaped, so these bytes are a member and nothing else.
 _NO_USAGE = b',"usage":null'
@@ -43,12 +45,12 @@ class StreamTap:
     Attributes:
         usage: the last usage the provider stated.
         chunks: events with data seen so far; about one token each, for an estimate.
-        finished: a finish reason was seen.
+        finished: every choice that began has come to its finish reason.
         done: `[DONE]` was seen; nothing after it is passed on.
         fault: the error event or rubbish that took the place of the answer, if any.
     """
 
-    __slots__ = ("_framer", "_strip_usage", "chunks", "done", "fault", "finished", "usage")
+    __slots__ = ("_begun", "_ended", "_framer", "_strip_usage", "chunks", "done", "fault", "finished", "usage")
 
     def __init__(self, *, strip_usage: bool) -> None:
         self.usage: Usage | None = None
@@ -58,6 +60,8 @@ class StreamTap:
         self.fault: Fault | None = None
         self._strip_usage = strip_usage
         self._framer = SseFramer()
+        self._begun: set[int] = set()
+        self._ended: set[int] = set()
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to pass on for the bytes that came in."""
@@ -108,8 +112,10 @@ class StreamTap:
         if chunk.error is not ABSENT and bytes(chunk.error) != b"null":
             self.fault = hidden_error(data)
             return b""
-        if chunk.choices and not self.finished:
-            self.finished = any(choice.finish_reason for choice in chunk.choices)
+        for choice in chunk.choices or ():
+            index = choice.index if isinstance(choice.index, int) and 0 < choice.index < _MOST_CHOICES else 0
+            (self._ended if choice.finish_reason else self._begun).add(index)
+            self.finished = bool(self._ended) and self._begun <= self._ended
         if chunk.usage is None:
             return _without_null_usage(frame) if self._strip_usage else frame
         self.usage = chunk.usage.to_usage() or self.usage
