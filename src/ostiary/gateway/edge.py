@@ -26,10 +26,12 @@ from ostiary.gateway.deadlines import Sweeper
 from ostiary.gateway.edge_inbound import EdgeInbound, too_large
 from ostiary.gateway.edge_rules import (
     CHUNKED,
+    LONGEST_SEEN,
     METHODS,
     Chunks,
     EdgeLimits,
     RequestHead,
+    SeenHead,
     read_head,
     refused,
     source_of,
@@ -103,6 +105,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._inbound: EdgeInbound | None = None  # the running data-plane exchange
         self._length = 0  # body bytes still to come
         self._chunks: Chunks | None = None
+        self._seen: SeenHead | None = None
         self._body_since = 0.0
         self._app_received = 0
         self._keep_alive = True
@@ -209,15 +212,31 @@ class EdgeProtocol(HttpToolsProtocol):
         try:
             if end > self.limits.head:
                 raise refused(f"the request head is longer than {self.limits.head} bytes", 431)
-            head = read_head(data[:end], self.limits)
-            route = self.edge.door.route(head.method, head.path)
-            if route is None:
-                self._check_for_app(head)
+            head, route = self._read_head(data[:end])
         except Fault as fault:
             self._refuse(fault)
             return
         self._rest = b""
         self._begin(head, route, data[end:] if end < len(data) else b"")
+
+    def _read_head(self, block: bytes) -> tuple[RequestHead, Route | None]:
+        """The judged head and its route.
+
+        Raises:
+            Fault: the refusal.
+        """
+        seen = self._seen
+        if seen is not None:
+            head = seen.match(block)
+            if head is not None:
+                return head, seen.route
+        head = read_head(block, self.limits)
+        route = self.edge.door.route(head.method, head.path)
+        if route is None:
+            self._check_for_app(head)
+        elif len(block) <= LONGEST_SEEN:
+            self._seen = SeenHead(block, head, route)
+        return head, route
 
     def _await_head(self, data: bytes, held: int) -> None:
         """Keep an incomplete head, unless it can already be seen that it will be refused."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from ostiary.core.fault import Fault, Kind, Origin
-from ostiary.gateway.edge_rules import ANSWER_HEAD, METHODS, RequestHead
+from ostiary.gateway.edge_rules import METHODS, RequestHead, check_answer_head
 
 if TYPE_CHECKING:
     from ostiary.gateway.edge import EdgeProtocol
@@ -242,8 +242,9 @@ class EdgeInbound:
     def _begin(self, status: int, head: bytes) -> bytes:
         if self.started or self._ended:
             raise RuntimeError("the answer has begun")
-        if not 200 <= status <= 599 or ANSWER_HEAD.fullmatch(head) is None:
-            raise ValueError("an answer's head is malformed")
+        if not 200 <= status <= 599:
+            raise ValueError("an answer's status is 200 to 599")
+        check_answer_head(head)
         edge = self._edge
         self._left = 0
         self._keep_alive = edge.keeps_alive()

@@ -15,6 +15,7 @@ import httptools
 import msgspec
 
 from ostiary.core.fault import Fault, Kind
+from ostiary.gateway.ports import Route
 
 METHODS = {m.encode(): m for m in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
 CHUNKED = -1  # RequestHead.length of a chunked body
@@ -22,15 +23,15 @@ CHUNKED = -1  # RequestHead.length of a chunked body
 # The only places where a path may hold %2F: model names with slashes, on data-plane routes.
 SLASH_PREFIXES = ("/v1/models/", "/models/", "/openai/deployments/", "/engines/")
 
-# A head that an answer may carry: whole lines, none of those that frame the message.
-ANSWER_HEAD = re.compile(
-    rb"(?:(?!(?:content-length|transfer-encoding|connection|date):)[a-z0-9-]+: ?[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*",
-    re.IGNORECASE,
-)
+# What an answer's head may not hold: any control byte but TAB and the CR LF of its line ends, and framing lines.
+_LINE_BYTES = bytes(code for code in range(256) if code >= 32 and code != 127) + b"\t"
+_FRAMING_LINES = (b"\ncontent-length:", b"\ntransfer-encoding:", b"\nconnection:", b"\ndate:")
 
 _STEERING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
+_LENGTH_LINE = re.compile(rb"\r\ncontent-length: ([0-9]{1,15})\r\n", re.IGNORECASE)
+LONGEST_SEEN = 2048  # bytes of a head that a connection remembers
 # Paths that need no further look: no escape, no empty segment, none that begins with a dot.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)+/?")
 _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
@@ -114,6 +115,57 @@ class RequestHead:
     def on_header(self, name: bytes, value: bytes) -> None:
         if b"_" not in name:
             self.headers.append((name.lower(), value))
+
+
+class SeenHead:
+    """A head that was accepted on this connection. Clients send the same one again, but for the length of the body.
+
+    `match` gives the accepted head for the same bytes with another number in the same Content-Length line; what was
+    judged once need not be judged again.
+    """
+
+    __slots__ = ("_after", "_before", "_head", "_place", "route")
+
+    def __init__(self, block: bytes, head: RequestHead, route: Route) -> None:
+        found = _LENGTH_LINE.search(block)
+        start, end = found.span(1) if found is not None else (len(block), len(block))
+        self._before, self._after = block[:start], block[end:]
+        self._head = head
+        self._place = next((i for i, (name, _) in enumerate(head.headers) if name == b"content-length"), -1)
+        self.route = route
+
+    def match(self, block: bytes) -> RequestHead | None:
+        """The head, if `block` is the same but for the length of the body."""
+        before, after = self._before, self._after
+        if not (block.startswith(before) and block.endswith(after)):
+            return None
+        digits = block[len(before) : len(block) - len(after)]
+        head = self._head
+        if self._place < 0:
+            return head if not digits and len(block) == len(before) + len(after) else None
+        if not 0 < len(digits) <= 15 or not digits.isdigit():
+            return None
+        head.headers = head.headers.copy()
+        head.headers[self._place] = (b"content-length", digits)
+        head.length = int(digits)
+        return head
+
+
+def check_answer_head(head: bytes) -> None:
+    """Refuse header lines that would break an answer's framing: it is ours alone.
+
+    Raises:
+        ValueError: a line is empty, unended, holds a control byte, or frames the message.
+    """
+    ends = head.translate(None, _LINE_BYTES)
+    low = b"\n" + head.lower()
+    if (
+        ends != b"\r\n" * (len(ends) // 2)
+        or (head and not head.endswith(b"\r\n"))
+        or b"\n\r" in low
+        or any(line in low for line in _FRAMING_LINES)
+    ):
+        raise ValueError("an answer's head is malformed")
 
 
 def read_head(block: bytes, limits: EdgeLimits) -> RequestHead:

@@ -17,6 +17,7 @@ wants to set what a key has spent gives it a `spend_from` of now.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ostiary.core.fault import Fault, Kind, Origin
@@ -163,29 +164,42 @@ def rate_headers(account: Account, model: str, now: float) -> bytes:
     Where the key and its model have a limit, the one with less left is told. `now` is in monotonic seconds.
     """
     limits, narrow = account.limits, account.models.get(model)
-    if narrow is None and limits.rpm is None and limits.tpm is None:
-        return b""
-    lines = ""
-    sources = (limits,) if narrow is None else (limits, narrow)
-    for source in sources:
-        source.roll(now)
-    counted = [source for source in sources if source.rpm is not None]
-    if counted:
-        source = min(counted, key=Limits.remaining_requests)
-        lines = _lines("requests", source.rpm, source.remaining_requests(), source.resets(now))
-    counted = [source for source in sources if source.tpm is not None]
-    if counted:
-        source = min(counted, key=Limits.remaining_tokens)
-        lines += _lines("tokens", source.tpm, source.remaining_tokens(), source.resets(now))
-    return lines.encode()
+    if narrow is None:
+        if limits.rpm is None and limits.tpm is None:
+            return b""
+        limits.roll(now)
+        requests = tokens = limits
+    else:
+        limits.roll(now)
+        narrow.roll(now)
+        requests = _tighter(limits, narrow, "rpm", Limits.remaining_requests)
+        tokens = _tighter(limits, narrow, "tpm", Limits.remaining_tokens)
+    lines = b""
+    if requests.rpm is not None:
+        lines = _REQUEST_LINES % (requests.rpm, requests.remaining_requests(), requests.resets(now))
+    if tokens.tpm is not None:
+        lines += _TOKEN_LINES % (tokens.tpm, tokens.remaining_tokens(), tokens.resets(now))
+    return lines
 
 
-def _lines(unit: str, limit: int | None, remaining: int, reset: float) -> str:
-    return (
-        f"x-ratelimit-limit-{unit}: {limit}\r\n"
-        f"x-ratelimit-remaining-{unit}: {remaining}\r\n"
-        f"x-ratelimit-reset-{unit}: {reset:.0f}s\r\n"
+def _tighter(one: Limits, other: Limits, name: str, remaining: Callable[[Limits], int]) -> Limits:
+    """Of two limits the one that is set, or the one with less left."""
+    if getattr(other, name) is None:
+        return one
+    if getattr(one, name) is None:
+        return other
+    return min(one, other, key=remaining)
+
+
+def _lines_of(unit: bytes) -> bytes:
+    return b"".join(
+        b"x-ratelimit-%s-%s: %s\r\n" % (name, unit, form)
+        for name, form in ((b"limit", b"%d"), (b"remaining", b"%d"), (b"reset", b"%.0fs"))
     )
+
+
+_REQUEST_LINES = _lines_of(b"requests")
+_TOKEN_LINES = _lines_of(b"tokens")
 
 
 def _rate_limited(limits: Limits, limit: Limit, now: float, *, model: str = "") -> Fault:

@@ -165,6 +165,8 @@ def answered_usage(body: bytes, meter: Meter, asked: Usage) -> Usage | None:
         Fault: as `read_usage`.
     """
     stated = read_usage(body)
+    if meter is Meter.TOKENS:
+        return stated
     if meter in (Meter.REQUESTS, Meter.CHARACTERS):
         return stated or asked
     try:
