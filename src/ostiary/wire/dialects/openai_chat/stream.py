@@ -99,13 +99,11 @@ class StreamTap:
             return frame  # a comment
         try:
             chunk = _chunk(data)
-        except msgspec.ValidationError:
-            self.chunks += 1
-            return frame  # JSON of a shape we do not know is the client's to judge
+        except msgspec.ValidationError:  # a bracket where an object should be is seen before the JSON is
+            self.done = data.strip() == DONE
+            self.chunks += not self.done
+            return frame  # a shape we do not know is the client's to judge
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if data.strip() == DONE:
-                self.done = True
-                return frame
             self.fault = bad_answer()
             return b""
         self.chunks += 1
