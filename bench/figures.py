@@ -59,10 +59,10 @@ def _load(*arguments: object) -> list[str]:
     return pinned(LOAD_CORE, [sys.executable, "-m", "bench.load", *map(str, arguments)])
 
 
-def must_be_clean(name: str, bad: float) -> None:
+def must_be_clean(name: str, bad: float, errors: str = "") -> None:
     """A figure made from refused requests is no figure."""
     if bad:
-        raise RuntimeError(f"{name}: {bad:.0f} answers were not 200")
+        raise RuntimeError(f"{name}: {bad:.0f} requests were not answered 200 ({errors or 'no socket errors'})")
 
 
 def side_by_side(rig: Rig, subjects: Sequence[Subject], effort: Effort) -> list[dict[str, float]]:
@@ -73,8 +73,9 @@ def side_by_side(rig: Rig, subjects: Sequence[Subject], effort: Effort) -> list[
     for _ in range(effort.rounds):
         for subject, seen in zip(subjects, rounds, strict=True):
             result = rig.wrk(subject, effort.seconds)
-            must_be_clean(subject.name, result.bad)
-            seen.append({**vars(result), "resident_mb": subject.resident_mb()})
+            must_be_clean(subject.name, result.bad, result.errors)
+            names = ("per_second", "p50", "p99", "cpu_us")
+            seen.append({name: getattr(result, name) for name in names} | {"resident_mb": subject.resident_mb()})
     return [{name: median(one[name] for one in seen) for name in seen[0]} for seen in rounds]
 
 
@@ -170,7 +171,8 @@ def keys(rig: Rig, effort: Effort) -> list[Figure]:
         loads = ((few, few_keys), (many, many_keys[:10]), (many, many_keys))
         for _ in range(effort.rounds + 1):  # the first warms
             results = [rig.wrk(subject, effort.seconds, keys=chosen) for subject, chosen in loads]
-            must_be_clean("keys", sum(result.bad for result in results))
+            for result, of in zip(results, ("ten", "ten of many", f"{spread} of many"), strict=True):
+                must_be_clean(f"keys, {of}", result.bad, result.errors)
             seen.append((results[0].cpu_us, results[1].cpu_us, results[2].cpu_us))
     ten, same, wide = (median(column) for column in zip(*seen[1:], strict=True))
     detail = {
@@ -190,7 +192,7 @@ def memory(rig: Rig, effort: Effort) -> list[Figure]:
         points = [(0, at_start)]
         while points[-1][0] < 2 * effort.requests:
             result = rig.wrk(subject, effort.seconds)
-            must_be_clean("memory", result.bad)
+            must_be_clean("memory", result.bad, result.errors)
             points.append((points[-1][0] + result.requests, subject.resident_mb()))
     after = next(megabytes for requests, megabytes in points if requests >= effort.requests)
     late = [point for point in points if point[0] >= effort.requests]

@@ -179,8 +179,9 @@ class Load:
     per_second: float
     p50: float
     p99: float
-    bad: int
+    bad: int  # answers that were not 200, and broken or timed-out connections
     cpu_us: float
+    errors: str = ""  # wrk's words for the broken and timed-out ones
 
 
 def parse_wrk(report: str, cpu_seconds: float) -> Load:
@@ -199,14 +200,16 @@ def parse_wrk(report: str, cpu_seconds: float) -> Load:
         return float(value.removesuffix(unit)) * factor[unit]
 
     requests = int(number(r"(\d+) requests in"))
-    errors = sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", number(r"Socket errors: (.*)", ""))))
+    errors = number(r"Socket errors: (.*)", "")
+    broken = sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", errors)))
     return Load(
         requests=requests,
         per_second=float(number(r"Requests/sec:\s+([\d.]+)")),
         p50=milliseconds(r"^ *50%\s+(\S+)"),
         p99=milliseconds(r"^ *99%\s+(\S+)"),
-        bad=int(number(r"Non-2xx or 3xx responses: (\d+)", "0")) + errors,
+        bad=int(number(r"Non-2xx or 3xx responses: (\d+)", "0")) + broken,
         cpu_us=cpu_seconds * 1e6 / max(requests, 1),
+        errors=errors,
     )
 
 

@@ -19,10 +19,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
 from bench.figures import FIGURES, SMOKE, Effort, Figure
 from bench.peers import PEERS
 from bench.rig import Rig
+
+Experiment: TypeAlias = Callable[[Rig, Effort], list[Figure]]
 
 OUT = Path(__file__).resolve().parent / "out"
 
@@ -50,15 +53,20 @@ def show(figure: Figure) -> str:
     return f"{figure.name:<52}{figure.value:9.2f} {figure.unit:<3} {relation} {figure.bar:g}  {verdict}"
 
 
-def measure(experiments: dict[str, Callable[[Rig, Effort], list[Figure]]], effort: Effort) -> dict[str, list[Figure]]:
-    """Run the experiments one after another, printing each figure as soon as it is known."""
+def measure(experiments: dict[str, Experiment], effort: Effort) -> tuple[dict[str, list[Figure]], dict[str, str]]:
+    """Run the experiments, printing each figure as soon as it is known; the figures, and why there is none of some."""
     results: dict[str, list[Figure]] = {}
+    failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as folder, Rig(Path(folder)) as rig:
         for name, experiment in experiments.items():
-            results[name] = experiment(rig, effort)
-            for figure in results[name]:
+            try:
+                results[name] = experiment(rig, effort)
+            except (RuntimeError, subprocess.CalledProcessError) as failure:
+                failed[name] = str(failure)
+                print(f"{name}: NO FIGURE: {failure}", flush=True)
+            for figure in results.get(name, []):
                 print(show(figure), flush=True)
-    return results
+    return results, failed
 
 
 def main() -> int:
@@ -73,13 +81,14 @@ def main() -> int:
     host = machine()
     print(f"{host['processor']}, Python {host['python']}, nginx {host['nginx']}, load {host['load_average']}")
     started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    results = measure(chosen, SMOKE if arguments.smoke else Effort())
+    results, failed = measure(chosen, SMOKE if arguments.smoke else Effort())
     figures = {name: [{**asdict(figure), "good": figure.good} for figure in found] for name, found in results.items()}
     OUT.mkdir(exist_ok=True)
     path = OUT / f"{started}.json"
-    path.write_text(json.dumps({"machine": host, "smoke": arguments.smoke, "figures": figures}, indent=2) + "\n")
+    report = {"machine": host, "smoke": arguments.smoke, "figures": figures, "failed": failed}
+    path.write_text(json.dumps(report, indent=2) + "\n")
     print(f"written to bench/out/{path.name}")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
