@@ -10,6 +10,8 @@ from ostiary.testing.factories import configuration, deployment
 from ostiary.testing.gateway import Gateway, running_gateway
 from ostiary.testing.provider import FakeProvider, hosted_provider
 
+pytest.register_assert_rewrite("kit_requests")
+
 
 @pytest.fixture(scope="module")
 def attacker() -> Iterator[FakeProvider]:
