@@ -17,11 +17,18 @@ _RENDERED = (b"text/html", b"application/xhtml", b"image/svg", b"text/xml", b"ap
 _PROVIDER_HEADERS = frozenset(
     {b"x-request-id", b"openai-processing-ms", b"openai-version", b"retry-after", b"request-id", b"apim-request-id"}
 )
+_ANSWER_LINES = (
+    b"content-type: %s\r\nx-litellm-call-id: %s\r\nx-litellm-model-id: %s\r\nx-litellm-model-group: %s\r\n%s"
+    b"x-litellm-key-spend: %s\r\nx-litellm-response-duration-ms: %d\r\nx-litellm-overhead-duration-ms: %d\r\n"
+    b"x-litellm-attempted-retries: %d\r\nx-litellm-attempted-fallbacks: %d\r\n%s"
+)
 _VALUE = re.compile(rb"[\x20-\x7e]{0,256}")
 
 
 def media_type(value: bytes | None) -> bytes:
     """A provider's Content-Type, if it is one that may leave; else `application/octet-stream`."""
+    if value == JSON:
+        return value
     if value is None or not _MEDIA_TYPE.fullmatch(value) or value.lower().startswith(_RENDERED):
         return b"application/octet-stream"
     return value
@@ -38,16 +45,21 @@ def answer_head(
     provider_headers: list[tuple[bytes, bytes]],
 ) -> bytes:
     """The header lines of an answer, each ending in CRLF. `cost` None where it is not known yet (streams)."""
-    price = f"x-litellm-response-cost: {dollars_text(cost)}\r\n" if cost is not None else ""
-    lines = (
-        f"x-litellm-call-id: {record.id}\r\nx-litellm-model-id: {_plain(record.deployment)}\r\n"
-        f"x-litellm-model-group: {_plain(record.model)}\r\n{price}x-litellm-key-spend: {dollars_text(key_spend)}\r\n"
-        f"x-litellm-response-duration-ms: {total_ms}\r\n"
-        f"x-litellm-overhead-duration-ms: {max(total_ms - record.upstream_ms, 0)}\r\n"
-        f"x-litellm-attempted-retries: {max(record.attempts - 1 - record.fallbacks, 0)}\r\n"
-        f"x-litellm-attempted-fallbacks: {record.fallbacks}\r\n"
+    price = b"x-litellm-response-cost: %s\r\n" % dollars_text(cost).encode() if cost is not None else b""
+    overhead = total_ms - record.upstream_ms
+    head = _ANSWER_LINES % (
+        content_type,
+        record.id.encode(),
+        _plain(record.deployment).encode(),
+        _plain(record.model).encode(),
+        price,
+        dollars_text(key_spend).encode(),
+        total_ms,
+        max(0, overhead),
+        record.attempts - 1 - record.fallbacks if record.attempts > 1 else 0,
+        record.fallbacks,
+        rate_lines,
     )
-    head = b"content-type: %s\r\n%s%s" % (content_type, lines.encode("ascii"), rate_lines)
     for name, value in provider_headers:
         if name in _PROVIDER_HEADERS:
             if _VALUE.fullmatch(value):
