@@ -14,7 +14,7 @@ from ostiary.core.fault import Fault, Kind
 from ostiary.core.snapshot import Timeouts
 from ostiary.gateway.upstream.origin import Origin, parse_proxy
 from ostiary.gateway.upstream.pool import Upstream
-from ostiary.gateway.upstream.proxy import environment_proxy, ignored_variables
+from ostiary.gateway.upstream.proxy import ignored_variables
 
 CREDENTIAL = b"Proxy-Authorization: Basic bWU6c2U6Y3JldA=="
 
@@ -143,30 +143,6 @@ async def test_net_13_proxies_of_the_environment_are_ignored(
     assert proxy.opened == 0
     assert provider.requests == [GET]
     await proxy.close()
-
-
-@pytest.mark.parametrize(
-    ("host", "scheme", "environ", "proxy"),
-    [
-        ("api.test", "https", {}, None),
-        ("api.test", "https", {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
-        ("api.test", "https", {"https_proxy": "http://q:1", "HTTPS_PROXY": "http://p:1"}, "http://q:1"),
-        ("api.test", "https", {"ALL_PROXY": "p:1"}, "http://p:1"),
-        ("api.test", "https", {"HTTP_PROXY": "http://p:1", "http_proxy": "http://p:1"}, None),
-        ("api.test", "http", {"http_proxy": "http://p:1"}, "http://p:1"),
-        ("api.test", "http", {"HTTP_PROXY": "http://from-a-header:1"}, None),
-        ("api.test", "https", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, None),
-        ("api.test", "https", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "other.test, api.test"}, None),
-        ("api.test", "https", {"HTTPS_PROXY": "http://p:1", "no_proxy": ".test"}, None),
-        ("api.test", "https", {"HTTPS_PROXY": "http://p:1", "no_proxy": "TEST"}, None),
-        ("api.test", "https", {"HTTPS_PROXY": "http://p:1", "no_proxy": "pi.test,,"}, "http://p:1"),
-        ("10.0.0.1", "https", {"HTTPS_PROXY": "http://p:1", "no_proxy": "10.0.0.1"}, None),
-    ],
-)
-def test_the_environment_names_a_proxy_when_the_operator_asks_for_it(
-    host: str, scheme: str, environ: dict[str, str], proxy: str | None
-) -> None:
-    assert environment_proxy(environ, host, scheme) == proxy
 
 
 def test_net_13_start_up_can_name_the_variables_that_are_ignored() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import os
 import random
@@ -44,6 +45,7 @@ from ostiary.gateway.objects import Objects
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.keys import KeyIndex
 from ostiary.gateway.upstream.pool import Upstream
+from ostiary.gateway.upstream.proxy import ignored_variables
 from ostiary.observe.log import failure, log
 from ostiary.observe.metrics import Tally
 from ostiary.store.instance import Store, open_store
@@ -102,7 +104,9 @@ class House:
     stored: tuple[StoredModel, ...] = ()
     revision: int = 0
     store_well: bool = True
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    watched: tuple[str, ...] = ()
+    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     # --- policy ---
 
@@ -136,18 +140,21 @@ class House:
             raise Fault(Kind.INVALID_REQUEST, str(error), origin=Origin.GATEWAY) from None
         self.revision = snapshot.revision
 
-    def reload(self) -> None:
-        """Read the configuration again. A bad file leaves the running one in force and says why."""
-        loaded = load(self.options.config, self.environment, dev=self.options.dev)
-        try:
-            self.put_in_force(self.compile(loaded, self.stored))
-        except Fault as fault:
-            self.status.config_problem = fault.public
-            log().error("configuration not reloaded, the running one stays in force", problem=fault.public)
-            return
-        self.loaded = loaded
-        self.status.config_problem = ""
-        log().info("configuration reloaded", revision=self.revision)
+    async def reload(self) -> None:
+        """Read the configuration again, beside the running requests. A bad file leaves the running one in force."""
+        async with self.reloading:
+            loaded = await asyncio.to_thread(load, self.options.config, self.environment, dev=self.options.dev)
+            self.watched = tuple(dict.fromkeys((*self.loaded.files, *loaded.files)))
+            try:
+                self.put_in_force(await asyncio.to_thread(self.compile, loaded, self.stored))
+            except Fault as fault:
+                self.status.config_problem = fault.public
+                log().error("configuration not reloaded, the running one stays in force", problem=fault.public)
+                return
+            self.loaded = loaded
+            self.watched = loaded.files
+            self.status.config_problem = ""
+            log().info("configuration reloaded", revision=self.revision)
 
     # --- ports of the control plane ---
 
@@ -189,19 +196,27 @@ class House:
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run a task for the life of the process; its failure is logged, never silent."""
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_report)
-        self.tasks.append(task)
+        task.add_done_callback(self._ended)
+        self.tasks.add(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log().critical("a background task has failed", task=task.get_name(), **failure(error))
+
+    def start_named(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """`start` for work that is made when it is needed."""
+        self.start(work(), name)
 
     async def watch_files(self) -> None:
-        """Reload when a file of the configuration changes."""
-        seen = signature(self.loaded.files)
+        """Reload when a file of the configuration changes, or one that the last attempt has read."""
+        self.watched = self.loaded.files
+        seen = signature(self.watched)
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
-            now = signature(self.loaded.files)
-            if now != seen:
-                seen = now
-                self.reload()
-                seen = signature(self.loaded.files)
+            if signature(self.watched) != seen:
+                await self.reload()
+                seen = signature(self.watched)
 
     async def sync_journal(self) -> None:
         """Bring the journal's pages to the disk from time to time: SIGKILL needs none of it, loss of power does."""
@@ -211,11 +226,11 @@ class House:
 
     async def close(self) -> None:
         """After the last exchange: the ledger to the store, then everything shut."""
-        flusher = next((task for task in self.tasks if task.get_name() == "flush"), None)
-        for task in self.tasks:
+        running = list(self.tasks)
+        for task in running:
             task.cancel()
-        if flusher is not None:
-            await asyncio.wait([flusher])
+        if running:
+            await asyncio.wait(running)
         try:
             async with asyncio.timeout(LAST_FLUSH_SECONDS):
                 await Flusher(self.ledger.backlog, self.usage).flush()
@@ -248,6 +263,8 @@ def _refuse_errors(problems: Iterable[Problem]) -> None:
 
 async def _build(options: Options, environment: Mapping[str, str], loaded: Loaded) -> House:
     clock, loop = SystemClock(), asyncio.get_running_loop()
+    for name in ignored_variables(environment):
+        log().info("an environment variable that other programs obey is ignored here", variable=name)
     directory = _data_directory(loaded)
     url = loaded.general.database_url.reveal() if loaded.general.database_url else f"sqlite:///{directory}/ostiary.db"
     region = loaded.general.region if environment.get("OSTIARY_REGION") else None
@@ -384,7 +401,8 @@ async def serve(options: Options, environment: Mapping[str, str]) -> None:
     house.start(house.sync_journal(), "sync")
     if house.loaded.files:
         house.start(house.watch_files(), "watch")
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, house.reload)
+    hang_up = functools.partial(house.start_named, "reload", house.reload)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
     # uvicorn raises the signal again once it has stopped; by then everything is closed and there is nothing to do
     signal.signal(signal.SIGTERM, lambda *_: None)
     await server.serve()
@@ -415,10 +433,3 @@ def _control_app(house: House) -> Any:
 
 def _damaged(path: Path, why: str) -> None:
     log().error("a damaged journal file was put aside", path=path.name, why=why)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        error = task.exception()
-        assert error is not None
-        log().critical("a background task has ended", task=task.get_name(), **failure(error))

@@ -44,7 +44,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
     `upstream_model` may contain one `*`, filled with what the wildcard of `model_name` matched.
     `defaults` are top-level request fields (name, JSON bytes) used where the request has none.
-    `limits`: requests and tokens per minute and calls at once, None for no limit.
+    `rpm` and `tpm` weigh it against its group, as in the compatible surface; `max_parallel` is a limit.
     """
 
     id: str

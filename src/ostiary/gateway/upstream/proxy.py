@@ -26,24 +26,6 @@ REDIRECTING_VARIABLES = (
 )
 
 
-def environment_proxy(environ: Mapping[str, str], host: str, scheme: str = "https") -> str | None:
-    """The proxy URL that the usual variables name for `host`, or None. Called only when the operator asked for it.
-
-    `NO_PROXY` entries are names (the name itself and everything below it, with or without a leading dot), literal
-    addresses, or `*`.
-    """
-    # HTTP_PROXY in capitals is not read: a CGI environment makes it from a client's `Proxy` header
-    names = ("https_proxy", "HTTPS_PROXY") if scheme == "https" else ("http_proxy",)
-    url = next((environ[name] for name in (*names, "all_proxy", "ALL_PROXY") if environ.get(name)), None)
-    if url is None:
-        return None
-    for entry in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").lower().split(","):
-        name = entry.strip().lstrip(".")
-        if name == "*" or (name and (host == name or host.endswith("." + name))):
-            return None
-    return url if "://" in url else f"http://{url}"
-
-
 def ignored_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Names of variables that are set and that egress ignores; start-up notes them."""
     return tuple(name for name in REDIRECTING_VARIABLES if environ.get(name) or environ.get(name.lower()))
