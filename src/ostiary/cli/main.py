@@ -2,70 +2,79 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import NoReturn
 
-import typer
+from ostiary import __version__
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Ostiary: one door in front of all language models.")
-
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (YAML, LiteLLM's shape).")]
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
-@app.command()
-def serve(
-    config: Config = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
-    workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
-    demo: Annotated[bool, typer.Option("--demo", help="Offer the built-in model besides the configured ones.")] = False,
-    dev: Annotated[bool, typer.Option("--dev", help="Accept weak admin keys. Never in production.")] = False,
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
-) -> None:
-    """Run the gateway."""
-    if workers != 1:
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit status. 2 for anything that keeps it from starting."""
+    asked = _parser().parse_args(arguments)
+    if asked.command == "check":
+        from ostiary.cli.check import check  # what `serve` needs takes longer to load than a check takes
+
+        return check(asked.config, dev=asked.dev)
+    return _serve(asked)
+
+
+def _serve(asked: argparse.Namespace) -> int:
+    if asked.workers != 1:
         _stop("several workers need a coordinator, and none is configured: run with --workers 1")
-    import uvloop  # both are slow to load, and `check` needs neither
+    import uvloop  # see above
 
     from ostiary.cli import bootstrap
     from ostiary.observe.log import configure
 
-    if log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        _stop("--log-level is one of DEBUG, INFO, WARNING, ERROR")
-    configure(log_level.upper())
+    configure(asked.log_level)
     os.umask(0o077)
-    path = str(config) if config is not None else os.environ.get("CONFIG_FILE_PATH")
-    options = bootstrap.Options(path, host, port, dev, demo, say=_say)
+    config = asked.config or os.environ.get("CONFIG_FILE_PATH")
+    options = bootstrap.Options(config, asked.host, asked.port, asked.dev, asked.demo, say=_say)
     try:
         uvloop.run(bootstrap.serve(options, dict(os.environ)))
     except bootstrap.StartError as error:
         _stop(str(error))
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+    return 0
 
 
-@app.command()
-def check(
-    config: Annotated[Path, typer.Argument(help="Configuration file to check.")],
-    dev: Annotated[bool, typer.Option("--dev", help="Accept weak admin keys.")] = False,
-) -> None:
-    """Say, setting by setting, what a configuration means here."""
-    from ostiary.cli.check import check as check_file
-
-    sys.exit(check_file(str(config), dev=dev))
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ostiary", description="One door in front of all language models.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the gateway")
+    serve.add_argument("-c", "--config", help="configuration file (YAML, LiteLLM's shape); none: the demo model")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: 4000)")
+    serve.add_argument("--workers", type=int, default=1, help="worker processes (default: %(default)s)")
+    serve.add_argument("--demo", action="store_true", help="offer the built-in model besides the configured ones")
+    serve.add_argument("--dev", action="store_true", help="accept weak admin keys; never in production")
+    serve.add_argument("--log-level", type=str.upper, choices=LEVELS, default="INFO", help="default: %(default)s")
+    check = commands.add_parser("check", help="say, setting by setting, what a configuration means here")
+    check.add_argument("config", help="configuration file")
+    check.add_argument("--dev", action="store_true", help="accept weak admin keys")
+    return parser
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _stop(text: str) -> None:
+def _stop(text: str) -> NoReturn:
     for line in text.splitlines():
         print(f"ostiary: {line}", file=sys.stderr)
     sys.exit(2)
 
 
+def run() -> NoReturn:
+    """The console script."""
+    sys.exit(main())
+
+
 if __name__ == "__main__":
-    app()
+    run()

@@ -6,6 +6,7 @@ It must not know what it serves.
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -40,6 +41,10 @@ class Server(uvicorn.Server):
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
+            # What lives as long as the process need not be looked at by each collection of garbage: a full collection
+            # over everything that was imported stops the loop for tens of milliseconds.
+            gc.collect()
+            gc.freeze()
             self._ready(f"http://{shown}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

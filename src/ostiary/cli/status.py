@@ -12,7 +12,7 @@ from ostiary.core.fault import Fault, Kind
 from ostiary.gateway.app import FrontDoor, LocalAnswer
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound
-from ostiary.observe.metrics import CONTENT_TYPE, Labels, Reading
+from ostiary.observe.metrics import Labels, Reading
 
 if TYPE_CHECKING:
     from ostiary.cli.bootstrap import House
@@ -96,7 +96,9 @@ class Status:
         offered = credential_of(inbound.headers)
         if token is None or not hmac.compare_digest(house.digest(offered), house.digest(token.reveal())):
             await door.administrator(inbound)
-        return 200, b"content-type: %s\r\n" % CONTENT_TYPE, house.tally.exposition()
+        from ostiary.observe.exposition import CONTENT_TYPE, exposition  # loaded by whoever scrapes first
+
+        return 200, b"content-type: %s\r\n" % CONTENT_TYPE, exposition(house.tally)
 
     def readings(self) -> Iterable[Reading]:
         """Gauges, read at each scrape."""

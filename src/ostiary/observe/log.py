@@ -1,39 +1,70 @@
-"""Structured logs: one JSON object per line on standard error, from an allow-list of fields. No content, no secrets.
+"""Structured logs: one JSON object per line on standard error, from constant texts and named fields. No content.
 
-Exceptions are told by type and place, never by their text, which may quote a request.
+Exceptions are told by type and place, never by their text, which may quote a request. Libraries are heard only where
+their messages are constant texts.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
-from collections.abc import MutableMapping
-from typing import Any
+from typing import TextIO
 
 import msgspec
-import structlog
 
 LONGEST_VALUE = 512
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_CONTROL.update({0x2028: "\\u2028", 0x2029: "\\u2029", 0x202E: "\\u202e", 0x202D: "\\u202d", 0x2066: "\\u2066"})
-# Foreign loggers whose messages are constant texts; every other foreign logger is silent.
-_HEARD = ("uvicorn.error", "asyncio")
+_CONTROL |= {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_HEARD = ("uvicorn.error", "asyncio")  # loggers of libraries; every other one is silent
+
+
+class Log:
+    """Writes events of at least one level to a stream."""
+
+    def __init__(self, stream: TextIO | None = None, level: int = logging.INFO) -> None:
+        self.stream = stream
+        self.level = level
+
+    def info(self, event: str, **fields: object) -> None:
+        """Something the operator may want to know."""
+        self.write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Something the operator should look at."""
+        self.write(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Something went wrong and is being handled."""
+        self.write(logging.ERROR, event, fields)
+
+    def critical(self, event: str, **fields: object) -> None:
+        """Something went wrong that needs the operator."""
+        self.write(logging.CRITICAL, event, fields)
+
+    def write(self, level: int, event: str, fields: dict[str, object]) -> None:
+        """One line: time (UTC), level, event, and the fields as plain bounded values."""
+        if level < self.level:
+            return
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+        line: dict[str, object] = {"time": stamp, "level": logging.getLevelName(level).lower(), "event": _plain(event)}
+        line |= {name: value if isinstance(value, int | float) else _plain(value) for name, value in fields.items()}
+        print(msgspec.json.encode(line).decode(), file=self.stream or sys.stderr, flush=True)
+
+
+_LOG = Log()
+
+
+def log() -> Log:
+    """The log of the process."""
+    return _LOG
 
 
 def configure(level: str = "INFO") -> None:
-    """Set up logging for the process. Called once, by the command line."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _bounded,
-            _render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    """Set the level, and take over the loggers of libraries. Called once, by the command line."""
+    _LOG.level = logging.getLevelNamesMapping()[level]
     root = logging.getLogger()
     root.handlers[:] = [_Foreign()]
     root.setLevel(logging.WARNING)
@@ -43,11 +74,6 @@ def configure(level: str = "INFO") -> None:
         logger.propagate = name != "uvicorn.access"
 
 
-def log() -> Any:
-    """The process's logger: `log().info("constant text", field=value)`."""
-    return structlog.get_logger()
-
-
 def failure(error: BaseException) -> dict[str, str]:
     """The fields that describe an exception without quoting it: its type and where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
@@ -55,17 +81,10 @@ def failure(error: BaseException) -> dict[str, str]:
     return {"error": type(error).__name__, "at": place}
 
 
-def _bounded(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = value[:LONGEST_VALUE].translate(_CONTROL)
-        elif not isinstance(value, (int, float, bool, type(None))):
-            event[key] = repr(value)[:LONGEST_VALUE].translate(_CONTROL)
-    return event
-
-
-def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    return msgspec.json.encode(dict(event)).decode()
+def _plain(value: object) -> str:
+    """A value as bounded text without control characters."""
+    text = value if isinstance(value, str) else repr(value)
+    return text[:LONGEST_VALUE].translate(_CONTROL)
 
 
 class _Foreign(logging.Handler):
@@ -74,8 +93,8 @@ class _Foreign(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not record.name.startswith(_HEARD):
             return
-        fields: dict[str, str] = {"logger": record.name}
+        fields: dict[str, object] = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:
             fields |= failure(record.exc_info[1])
         text = record.msg if isinstance(record.msg, str) else "message"
-        log().log(record.levelno, text.strip(), **fields)
+        _LOG.write(record.levelno, text.strip(), fields)
