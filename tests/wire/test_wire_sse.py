@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from hypothesis import given
@@ -16,7 +17,7 @@ MIXED = st.lists(st.one_of(WORDS, LINE_ENDS), max_size=25).map(b"".join)
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     marks = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[start:end] for start, end in zip(marks, marks[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(marks)]
 
 
 def framed(pieces: list[bytes]) -> tuple[list[bytes], bytes]:

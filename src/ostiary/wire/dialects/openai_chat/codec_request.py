@@ -112,7 +112,9 @@ def encode_request(conversation: Conversation) -> Encoded:
     messages = [
         encode_message(message, f"messages.{index}", losses) for index, message in enumerate(conversation.messages)
     ]
-    document = {"model": conversation.model, "messages": messages, **_knobs(conversation, losses)}
+    document = {"messages": messages, **_knobs(conversation, losses)}
+    if conversation.model or find(conversation.rest, DIALECT, "model") is None:
+        document["model"] = conversation.model
     if conversation.tools:
         document["tools"] = [
             _encode_tool(tool, f"tools.{index}", losses) for index, tool in enumerate(conversation.tools)
