@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ostiary.cli.server import spare_the_collector
 from ostiary.observe.log import failure, log
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class LazyControl:
         """ASGI."""
         if self._app is None:
             self._app = await self.build()
+            spare_the_collector()
         await self._app(scope, receive, send)
 
     async def build(self) -> Any:

@@ -51,7 +51,7 @@ class Exchange(Ending):
         self._item = ""  # the provider's id of the file or batch that this is about
         self._pinned = False  # only one deployment can answer
         self._cancelled = ""
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(plane.loop)
 
     # --- the story -------------------------------------------------------------------------------------------------
 
