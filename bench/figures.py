@@ -166,6 +166,7 @@ def keys(rig: Rig, effort: Effort) -> list[Figure]:
     gateway.multiply_keys(data, effort.keys)
     many = gateway.start(rig, "many", data=data)
     many.await_answer()
+    gateway.make_keys(many, 1)  # answers once the start is over, management included
     seen: list[tuple[float, float, float]] = []
     with rig.running_subject(few), rig.running_subject(many):
         loads = ((few, few_keys), (many, many_keys[:10]), (many, many_keys))

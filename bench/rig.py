@@ -294,7 +294,16 @@ class Rig:
         names = self.folder / "keys.txt"
         names.write_text("\n".join(keys or [subject.key]))
         environment = {**os.environ, "BENCH_KEYS": str(names), "BENCH_BODY": CHAT}
-        options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}", "--latency", "-s", HERE / "chat.lua"]
+        options = [
+            "-t1",
+            f"-c{connections}",
+            f"-d{max(1, round(seconds))}",
+            "--latency",
+            "--timeout",
+            "10s",
+            "-s",
+            HERE / "chat.lua",
+        ]
         command = pinned(LOAD_CORE, ["wrk", *options, f"http://127.0.0.1:{subject.port}{PATH}"])
         before = subject.cpu()
         done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
