@@ -8,6 +8,7 @@ fallback leads to is authorised again.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -15,9 +16,7 @@ import msgspec
 from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.record import Record
 from ostiary.core.snapshot import Deployment, PolicySnapshot
-from ostiary.gateway.ledger.account import Account
 from ostiary.gateway.plane import Plane
-from ostiary.gateway.policy.authorise import resolve
 from ostiary.gateway.ports import Inbound
 from ostiary.gateway.routing.plan import backoff, fallbacks_for, order, retries_for
 
@@ -31,10 +30,9 @@ class Tried(Protocol):
     snapshot: PolicySnapshot
     inbound: Inbound
     record: Record
-    account: Account
 
     async def attempt(self, target: Deployment) -> None: ...
-    def chargeable(self, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]: ...
+    def authorise(self, model: str) -> tuple[str, tuple[Deployment, ...]]: ...
     def time_left(self) -> float: ...
     @property
     def own(self) -> dict[str, msgspec.Raw]: ...
@@ -62,7 +60,7 @@ class Attempts:
             Fault: the last failure.
         """
         try:
-            await self._group(deployments)
+            await self._group(group, deployments)
         except Fault as fault:
             if not self._may_go_on():
                 raise
@@ -75,7 +73,7 @@ class Attempts:
             name, deployments = queue.pop(0)
             self._exchange.record.fallbacks += 1
             try:
-                await self._group(deployments)
+                await self._group(name, deployments)
             except Fault as failure:
                 fault = failure
                 if not self._may_go_on():
@@ -95,14 +93,11 @@ class Attempts:
             if fallback in tried or len(tried) > self._settings.max_fallbacks:
                 continue
             tried.add(fallback)
-            try:
-                group, deployments = resolve(exchange.snapshot, exchange.account.key, fallback)
-            except Fault:
-                continue
-            found.append((group, exchange.chargeable(self._plane.specific(deployments, group))))
+            with suppress(Fault):
+                found.append(exchange.authorise(fallback))
         return found
 
-    async def _group(self, deployments: tuple[Deployment, ...]) -> None:
+    async def _group(self, name: str, deployments: tuple[Deployment, ...]) -> None:
         """Try the targets of one group until one answers or none may be tried again."""
         plane, exchange = self._plane, self._exchange
         health, clock = plane.health, plane.clock
@@ -129,6 +124,8 @@ class Attempts:
                 if fault.retry is Retry.NEXT:
                     excluded.add(target.id)
                 await self._pause(ready, excluded, fault, retry)
+                if not self._pinned:
+                    exchange.authorise(name)  # rights may have changed meanwhile
             else:
                 health.succeeded(target.id, clock.monotonic())
                 return

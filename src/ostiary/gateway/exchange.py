@@ -70,7 +70,7 @@ class Exchange(Ending):
         with self.plane.ledger.open(record, account, self) as entry:
             self.entry = entry
             try:
-                usable(key, self.plane.clock.now())
+                usable(key, self.plane.clock.now())  # before a body is read for it
                 may_route(key, self._route.endpoint)
                 body = await self.inbound.body(self.snapshot.limits.max_body)
                 record.model, deployments = await self._place(body)
@@ -105,8 +105,18 @@ class Exchange(Ending):
         ask = self.ask = self._peek(body)
         self.record.stream = ask.stream
         self.record.end_user = ask.user[:256]
-        group, deployments = resolve(snapshot, key, ask.model)
-        return group, self.chargeable(self.plane.specific(deployments, group))
+        return self.authorise(ask.model)
+
+    def authorise(self, model: str) -> tuple[str, tuple[Deployment, ...]]:
+        """What a public name leads to for this key, as its rights are now. Asked anew before every further attempt.
+
+        Raises:
+            Fault: the key is not usable any more; UNKNOWN_MODEL or MODEL_DENIED.
+        """
+        key = self.account.key
+        usable(key, self.plane.clock.now())
+        group, deployments = resolve(self.snapshot, key, model)
+        return group, self._chargeable(self.plane.specific(deployments, group))
 
     def _peek(self, body: bytes) -> Ask | FormAsk:
         """Read what governs the request, and no more."""
@@ -130,7 +140,7 @@ class Exchange(Ending):
 
     # --- what it may cost ------------------------------------------------------------------------------------------
 
-    def chargeable(self, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
+    def _chargeable(self, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
         """The deployments a key may be charged for: one with a budget needs a price."""
         if self.account.key.max_budget is None:
             return deployments
