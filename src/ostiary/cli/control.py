@@ -35,7 +35,11 @@ class LazyControl:
         """The application, imported in a thread."""
         if self._building is None:
             self._building = asyncio.get_running_loop().run_in_executor(None, _application, self._house)
-        return await asyncio.shield(self._building)
+        try:
+            return await asyncio.shield(self._building)
+        except Exception:
+            self._building = None  # the next caller tries again
+            raise
 
 
 def _application(house: House) -> Any:

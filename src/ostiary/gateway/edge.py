@@ -12,7 +12,6 @@ only where a client sends body bytes that nobody asked for yet, and then the bod
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections import Counter
 from typing import Any, Final
 
@@ -37,6 +36,7 @@ from ostiary.gateway.edge_rules import (
     source_of,
 )
 from ostiary.gateway.ports import Door, Route
+from ostiary.observe.log import failure, log
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
 
 HEAD: Final = 0
@@ -377,8 +377,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def report(self, bug: BaseException) -> None:
         """Log an exception that should not be. Its text is left out: it may hold content."""
-        place = traceback.extract_tb(bug.__traceback__)[-1]
-        self.logger.error("an exchange failed: %s at %s:%s", type(bug).__name__, place.name, place.lineno)
+        log().error("an exchange failed: a bug of ours", **failure(bug))
 
     def release(self) -> None:
         """The exchange cut the connection: its task is not to be cancelled for that."""

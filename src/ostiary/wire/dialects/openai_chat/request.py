@@ -17,7 +17,7 @@ from typing import TypeAlias
 import msgspec
 
 from ostiary.core.fault import Fault, Kind
-from ostiary.wire.framing.json_scan import Member, MisshapenError, Outline, outline
+from ostiary.wire.framing.json_scan import Member, MisshapenError, Outline, check_shape, outline
 
 Edit: TypeAlias = tuple[int, int, bytes]  # replace body[start:end] by these bytes
 
@@ -195,7 +195,7 @@ class Ask:
 
     def _scan(self) -> Outline:
         if self._outline is None:
-            self._outline = outline(self.body, 10**6)
+            self._outline = _outline(self.body)
         return self._outline
 
     def _rewritten(self, changed: dict[str, bytes], added: list[bytes]) -> bytes:
@@ -226,10 +226,13 @@ def read(body: bytes, *, max_depth: int, model: str = "", default_model: str = "
             and for members a client may not send.
     """
     try:
+        check_shape(body, max_depth)
         members = _members(body)
+    except MisshapenError as error:
+        raise Fault(Kind.MALFORMED, f"the request body is not acceptable JSON: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Fault(Kind.MALFORMED, "the request body is not a valid JSON object") from None
-    found = _judge(body, members, max_depth)
+    found = _judge(body, members)
     named = _text(members, "model") if "model" in members else ""
     if model and named not in ("", model):
         raise Fault(Kind.INVALID_REQUEST, "the body names another model than the path", param="model")
@@ -245,19 +248,16 @@ def read(body: bytes, *, max_depth: int, model: str = "", default_model: str = "
     return ask
 
 
-def _judge(body: bytes, members: dict[str, msgspec.Raw], max_depth: int) -> Outline | None:
-    """None when the bytes cannot hide a duplicate or a deep nest; else the outline, after judging it."""
+def _judge(body: bytes, members: dict[str, msgspec.Raw]) -> Outline | None:
+    """None when the bytes cannot hide a duplicate; else the outline, after judging it."""
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError:
             raise Fault(Kind.MALFORMED, "the request body is not valid UTF-8") from None
-    if not _suspicious(body, members, max_depth):
+    if not _suspicious(body, members):
         return None
-    try:
-        found = outline(body, max_depth)
-    except MisshapenError as error:
-        raise Fault(Kind.MALFORMED, f"the request body is not acceptable JSON: {error}") from None
+    found = _outline(body)
     seen: set[str] = set()
     for member in found.members:
         if member.key in seen and (member.key in _QUOTED or member.key in _SPECIAL):
@@ -266,14 +266,19 @@ def _judge(body: bytes, members: dict[str, msgspec.Raw], max_depth: int) -> Outl
     return found
 
 
-def _suspicious(body: bytes, members: dict[str, msgspec.Raw], max_depth: int) -> bool:
-    if body.count(b"{") + body.count(b"[") > max_depth:
-        return True
+def _suspicious(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
     for name in members:
         quoted = _QUOTED.get(name)
         if quoted is not None and body.count(quoted) != 1:
             return True
     return rb"\u00" in body and any(letter in body for letter in _ESCAPED_LETTER)
+
+
+def _outline(body: bytes) -> Outline:
+    try:
+        return outline(body)
+    except MisshapenError as error:
+        raise Fault(Kind.MALFORMED, f"the request body is not acceptable JSON: {error}") from None
 
 
 def _refuse(members: dict[str, msgspec.Raw]) -> None:
@@ -307,8 +312,8 @@ def _flag(members: dict[str, msgspec.Raw], name: str) -> bool:
 def _output_cap(members: dict[str, msgspec.Raw]) -> int | None:
     cap = None
     for name in ("max_completion_tokens", "max_tokens"):
-        if cap is None and name in members:
-            cap = _count(members, name)
+        if name in members and (count := _count(members, name)) is not None:
+            cap = count if cap is None else max(cap, count)  # whichever of two the provider obeys
     if cap is None:
         return None
     return cap * max(_count(members, "n") or 1, 1) if "n" in members else cap
