@@ -9,7 +9,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ostiary.wire.framing.json_scan import MisshapenError, outline
+from ostiary.wire.framing.json_scan import (
+    MOST_BRACKETS,
+    MOST_STEPS,
+    MOST_STRINGS,
+    MisshapenError,
+    check_shape,
+    outline,
+)
 
 SPACE = st.text(" \t\n\r", max_size=3)
 SCALARS = st.one_of(
@@ -44,17 +51,21 @@ def objects(draw: st.DrawFn) -> tuple[list[tuple[str, object]], str]:
 def test_each_member_is_found_with_its_name_and_its_value(drawn: tuple[list[tuple[str, object]], str]) -> None:
     members, text = drawn
     body = text.encode()
-    found = outline(body, 100)
+    found = outline(body)
     assert [(m.key, json.loads(body[m.value_start : m.value_end])) for m in found.members] == members
     assert all(body[m.start : m.start + 1] == b'"' for m in found.members)
     assert body[found.close : found.close + 1] == b"}"
-    assert found.depth == 1 + max((depth(value) for _, value in members), default=0)
+    deepest = 1 + max((depth(value) for _, value in members), default=0)
+    check_shape(body, deepest)
+    if body.count(b"{") + body.count(b"[") > deepest > 1:
+        with pytest.raises(MisshapenError):
+            check_shape(body, deepest - 1)
 
 
 @given(body=st.binary(max_size=60) | st.text('{}[]",:\\u0 a1\n', max_size=40).map(str.encode))
 def test_arbitrary_bytes_have_an_outline_or_are_misshapen(body: bytes) -> None:
     try:
-        found = outline(body, 20)
+        found = outline(body)
     except MisshapenError:
         return
     assert found.members == sorted(found.members, key=lambda member: member.start)
@@ -67,14 +78,37 @@ def test_arbitrary_bytes_have_an_outline_or_are_misshapen(body: bytes) -> None:
 )  # fmt: skip
 def test_what_is_not_one_object_is_misshapen(body: bytes) -> None:
     with pytest.raises(MisshapenError):
-        outline(body, 20)
+        outline(body)
 
 
 def test_dos_01_depth_is_counted_and_capped() -> None:
-    nested = b'{"a":' + b"[" * 4 + b"]" * 4 + b"}"
-    assert outline(nested, 5).depth == 5
+    nested = b'{"a":"[[[[[[",' + b'"b":' + b"[" * 4 + b"]" * 4 + b"}"
+    check_shape(nested, 5)
     with pytest.raises(MisshapenError):
-        outline(nested, 4)
+        check_shape(nested, 4)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * MOST_BRACKETS + b"[]" + b"]" * MOST_BRACKETS,
+        b"[" + b"[]," * MOST_BRACKETS + b"[]]",
+        b'"",' * (MOST_STRINGS + 1),
+        b'"\\",' * (MOST_STRINGS + 1),
+    ],
+)
+def test_dos_01_more_parts_than_any_request_needs_are_refused(body: bytes) -> None:
+    with pytest.raises(MisshapenError):
+        check_shape(body, 64)
+
+
+def test_escaped_quotes_are_no_strings() -> None:
+    check_shape(b'{"a":"' + b'\\"' * (2 * MOST_STRINGS) + b'"}', 64)
+
+
+def test_an_outline_of_too_many_parts_is_given_up() -> None:
+    with pytest.raises(MisshapenError):
+        outline(b'{"a":[' + b"[]," * MOST_STEPS + b"1]}")
 
 
 @pytest.mark.parametrize("unit", [b"[", b'"\\', b'\\"', b'{"a":', b'"', b"a", b'"",', b'":"'])
@@ -82,5 +116,5 @@ def test_hostile_repetition_takes_time_in_proportion_to_its_length(unit: bytes) 
     body = b'{"a":[' + unit * (400_000 // len(unit))
     began = time.perf_counter()
     with pytest.raises(MisshapenError):
-        outline(body, 100)
+        outline(body)
     assert time.perf_counter() - began < 1.0

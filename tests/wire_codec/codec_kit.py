@@ -26,6 +26,7 @@ from ostiary.wire.conversation.conversation import (
     UnknownMessage,
     UnknownTool,
 )
+from ostiary.wire.conversation.events import Aside, Event, Finished, Metered, Opened, PartDelta, PartEnd, PartStart
 from ostiary.wire.conversation.parts import (
     Audio,
     Document,
@@ -56,7 +57,12 @@ NAMES = st.sampled_from(["x_new", "cache_control", "prompt_cache_breakpoint", "s
 
 
 def body_of(value: object) -> bytes:
+    """JSON as a client writes it that is not the codec."""
     return json.dumps(value).encode()
+
+
+def value_of(raw: msgspec.Raw) -> object:
+    return json.loads(bytes(raw))
 
 
 def outcome(decode: Callable[[bytes], T], body: bytes) -> tuple[T | None, Kind | None]:
@@ -324,3 +330,73 @@ def replies(draw: st.DrawFn, calls: st.SearchStrategy[Any] = FUNCTIONS | CUSTOMS
     top: Rest = () if plain else draw(rests(values=TELLING))
     usage = draw(st.none() | USAGES)
     return Reply(choices=tuple(choices), usage=usage, id="chatcmpl-1", model="m", rest=top)
+
+
+def pieces(draw: st.DrawFn, text: str) -> list[str]:
+    """A text in one or more pieces."""
+    marks = sorted({0, len(text), *draw(st.lists(st.integers(0, len(text)), max_size=2))})
+    return [text[start:end] for start, end in itertools.pairwise(marks)]
+
+
+@st.composite
+def told(draw: st.DrawFn, reply: Reply) -> list[Event]:
+    """The events that tell a reply; the parts of a choice one after another, or all open at once."""
+    events: list[Event] = [Opened(reply.id, reply.model), *(Aside(None, extra) for extra in reply.rest)]
+    for choice in reply.choices:
+        events += [Aside(choice.index, extra) for extra in choice.rest]
+        ends: list[Event] = []
+        for number, part in enumerate(choice.parts):
+            index = number * 7
+            text = "" if isinstance(part, UnknownPart) else getattr(part, "arguments", getattr(part, "text", ""))
+            empty = {} if isinstance(part, UnknownPart) else {"arguments" if isinstance(part, ToolCall) else "text": ""}
+            events.append(PartStart(choice.index, index, msgspec.structs.replace(part, **empty)))
+            events += [PartDelta(choice.index, index, piece) for piece in pieces(draw, text)]
+            end = PartEnd(choice.index, index)
+            (ends if draw(st.booleans()) else events).append(end)
+        events += [*ends, Finished(choice.index, choice.finish)]
+    return [*events, *([Metered(reply.usage)] if reply.usage is not None else [])]
+
+
+@st.composite
+def chunks(draw: st.DrawFn, body: bytes) -> list[dict[str, Any]]:
+    """The chunks in which a provider would stream the answer that `body` is, choices and members interleaved."""
+    answer = json.loads(body)
+    frame = {"id": answer["id"], "object": "chat.completion.chunk", "created": 1, "model": answer["model"]}
+    told: list[list[dict[str, Any]]] = []
+    for choice in answer["choices"]:
+        message, index = choice["message"], choice["index"]
+        threads = [
+            [{name: piece} for piece in pieces(draw, message[name])]
+            for name in ("reasoning_content", "content", "refusal")
+            if isinstance(message.get(name), str)
+        ]
+        calls: list[dict[str, Any]] = []
+        for number, call in enumerate(message.get("tool_calls", ())):
+            function = call["function"]
+            first, *more = pieces(draw, function["arguments"]) or [""]
+            calls.append({"tool_calls": [{**call, "index": number, "function": {**function, "arguments": first}}]})
+            calls += [{"tool_calls": [{"index": number, "function": {"arguments": piece}}]} for piece in more]
+        deltas = draw(interleaved([*threads, calls]))
+        opening = {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+        closing = {"index": index, "delta": {}, "finish_reason": choice["finish_reason"], "logprobs": None}
+        middle = [{"index": index, "delta": delta, "finish_reason": None} for delta in deltas]
+        told.append([opening, *middle, closing])
+    events = [{**frame, "choices": [choice], "usage": None} for choice in draw(interleaved(told))]
+    return [*events, {**frame, "choices": [], "usage": answer["usage"]}] if "usage" in answer else events
+
+
+@st.composite
+def interleaved(draw: st.DrawFn, threads: list[list[Any]]) -> list[Any]:
+    """One list of several, each in its own order."""
+    left = [list(thread) for thread in threads if thread]
+    out = []
+    while left:
+        thread = left[draw(st.integers(0, len(left) - 1))]
+        out.append(thread.pop(0))
+        left = [thread for thread in left if thread]
+    return out
+
+
+def sse(events: list[dict[str, Any]], *, done: bool = True) -> bytes:
+    data = b"".join(b"data: " + msgspec.json.encode(event) + b"\n\n" for event in events)
+    return data + b"data: [DONE]\n\n" if done else data

@@ -26,6 +26,7 @@ from ostiary.wire.conversation.members import with_rest
 from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind, Rest, inexpressible, losses_of
 from ostiary.wire.dialects.openai_chat.codec_parts import (
+    ARGUMENTS,
     CONTENT,
     DIALECT,
     TOOL_CALLS,
@@ -65,7 +66,8 @@ class StreamEncoder:
         self._rest: dict[tuple[str, ...], Extra] = {}
         self._usage: Usage | None = None
         self._finished: dict[int, bool] = {}
-        self._growing: dict[tuple[int, int], tuple[int, int]] = {}  # (choice, part) -> kind, number of the call
+        # (choice, part) -> the part's kind, and for a call its number and kind of tool
+        self._growing: dict[tuple[int, int], tuple[int, int, str]] = {}
         self._calls: dict[int, int] = {}
         self._failed = False
 
@@ -117,7 +119,8 @@ class StreamEncoder:
             if is_call(part):
                 number = self._calls.setdefault(choice, 0)
                 self._calls[choice] += 1
-                self._growing[choice, index] = (CALL, number)
+                tool = "custom" if isinstance(part, ToolCall) and part.free else "function"
+                self._growing[choice, index] = (CALL, number, tool)
                 call = encode_call(part, where, self.losses)
                 called = {"index": number, **call} if isinstance(call, dict) else call
                 return opening + self._choice(choice, {TOOL_CALLS: [called]})
@@ -125,15 +128,15 @@ class StreamEncoder:
         if not isinstance(part, (Text, Reasoning, Refusal)):
             raise inexpressible(where)
         self.losses += losses_of(part.rest, DIALECT, where)
-        if (kind, 0) in (told for (of, _), told in self._growing.items() if of == choice):
+        if any(of == choice and told[0] == kind for (of, _), told in self._growing.items()):
             self.losses.append(Loss(LossKind.SHAPE, where))
-        self._growing[choice, index] = (kind, 0)
-        return opening + (self._more(choice, kind, 0, part.text) if part.text else b"")
+        self._growing[choice, index] = (kind, 0, "")
+        return opening + (self._more(choice, kind, 0, "", part.text) if part.text else b"")
 
-    def _more(self, choice: int, kind: int, number: int, text: str) -> bytes:
+    def _more(self, choice: int, kind: int, number: int, tool: str, text: str) -> bytes:
         if kind != CALL:
             return self._choice(choice, {MEMBERS[kind]: text})
-        return self._choice(choice, {TOOL_CALLS: [{"index": number, "function": {"arguments": text}}]})
+        return self._choice(choice, {TOOL_CALLS: [{"index": number, tool: {ARGUMENTS[tool]: text}}]})
 
     def _aside(self, choice: int | None, extra: Extra) -> bytes:
         where = "" if choice is None else f"choices.{choice}"
