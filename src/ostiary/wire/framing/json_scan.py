@@ -25,6 +25,7 @@ _decode_key = msgspec.json.Decoder(str).decode
 MOST_BRACKETS = 200_000  # objects and arrays
 MOST_STRINGS = 200_000  # names and strings
 MOST_STEPS = 50_000  # of `outline`
+_ONE_KIND = bytes.maketrans(b"[]", b"{}")  # whether they match is the decoder's to judge
 _ALL_BUT_BRACKETS = bytes(code for code in range(256) if code not in b"{}[]")
 
 
@@ -63,13 +64,13 @@ def check_shape(body: bytes, max_depth: int) -> None:
         if body.count(b'"') > 2 * MOST_STRINGS:
             raise MisshapenError("too many strings")
     outside = b"".join(body.split(b'"')[::2])
-    shape = outside.translate(None, _ALL_BUT_BRACKETS)
+    shape = outside.translate(_ONE_KIND, _ALL_BUT_BRACKETS)
     if len(shape) > 2 * MOST_BRACKETS:
         raise MisshapenError("too many objects and arrays")
     for _ in range(max_depth):
         if not shape:
             return
-        shape = shape.replace(b"{}", b"").replace(b"[]", b"")
+        shape = shape.replace(b"{}", b"")  # one level at a time, from the inside
     if shape:
         raise MisshapenError("nested too deeply")
 
