@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import uvicorn
 
-YOUNG_OBJECTS = 50_000  # allocations between two looks for cycles
+YOUNG_OBJECTS = 10_000  # allocations between two looks for cycles
 
 
 def spare_the_collector() -> None:
@@ -23,7 +23,7 @@ def spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
 
 
 class Server(uvicorn.Server):

@@ -22,10 +22,11 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-class Record(msgspec.Struct, array_like=True, omit_defaults=False):
+class Record(msgspec.Struct, array_like=True, gc=False):
     """One row of the ledger. Array-encoded in the journal: fields may only be appended, with defaults.
 
     Times are Unix milliseconds. `cost` is in nanodollars. `measured` is False where usage is an estimate.
+    Not tracked by the collector of cycles: it can be part of none, and thousands wait for the store under load.
     `metadata` keys of callers are not here; `tags` are, at most 16 of at most 64 characters each.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Consumption of one exchange.
 
     `input` includes `cache_read`, `cache_creation` and `audio_input`; `output` includes `reasoning` and
