@@ -94,7 +94,7 @@ def test_dos_01_depth_is_counted_and_capped() -> None:
         b"[" * MOST_BRACKETS + b"[]" + b"]" * MOST_BRACKETS,
         b"[" + b"[]," * MOST_BRACKETS + b"[]]",
         b'"",' * (MOST_STRINGS + 1),
-        b'"\\",' * (MOST_STRINGS + 1),
+        b'"\\\\",' * (MOST_STRINGS + 1),
     ],
 )
 def test_dos_01_more_parts_than_any_request_needs_are_refused(body: bytes) -> None:

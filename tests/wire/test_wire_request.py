@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.wire.dialects.openai_chat.request import GOVERNED, OWN, REFUSED, Ask, read
+from ostiary.wire.dialects.openai_chat.wire import ENDPOINTS
 from ostiary.wire.framing.json_scan import outline
 
 WORDS = st.text(max_size=5)
@@ -150,3 +151,18 @@ def test_the_model_of_the_path_is_written_into_a_body_without_one() -> None:
     assert json.loads(read(b" {} ", max_depth=64, model="m").patched("up", include_usage=True)) == {"model": "up"}
     own = read(b'{"timeout":1}', max_depth=64, model="m")
     assert own.patched("up", include_usage=False) == b'{"model":"up"}'
+
+
+def test_a_body_that_hides_its_names_in_too_many_parts_is_refused() -> None:
+    body = b'{"model":"m","x":[' + b"[]," * 60_000 + b'"model"]}'
+    with pytest.raises(Fault) as caught:
+        read(body, max_depth=64)
+    assert caught.value.kind is Kind.MALFORMED
+
+
+def test_what_a_model_is_asked_for_is_posted_as_json() -> None:
+    assert {(row.method, row.path) for row in ENDPOINTS} == {
+        ("POST", "/chat/completions"),
+        ("POST", "/completions"),
+        ("POST", "/embeddings"),
+    }

@@ -50,6 +50,51 @@ def test_every_member_of_a_request_comes_back_with_its_value(request: dict[str, 
     assert encoded.losses == ()
 
 
+def one(**members: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [], **members}
+
+
+def turn(role: str, **members: Any) -> dict[str, Any]:
+    return one(messages=[{"role": role, **members}])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        one(stop=["x"]),
+        one(stop=[]),
+        one(tools=[]),
+        one(tools=[{"type": "function", "function": {"name": "f", "parameters": 5}}]),
+        one(tools=[{"type": "function", "function": {"description": "nameless"}}]),
+        one(tool_choice="any"),
+        one(tool_choice=5),
+        one(tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "mcp"}]}}),
+        one(tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}),
+        one(tool_choice={"type": "function", "function": {"name": "f", "x": 1}}),
+        one(response_format={"type": "grammar"}),
+        one(response_format=5),
+        one(stream_options={}),
+        one(stream_options={"include_usage": None}),
+        turn("user", content=[]),
+        turn("user", content=[{"type": "text", "text": "x"}]),
+        turn("user", content=5),
+        turn("user", content=[{"type": "image_url", "image_url": "https://e.x/i"}]),
+        turn("user", content=[{"type": "image_url", "image_url": {"url": "data:,hello"}}]),
+        turn("user", content=[{"type": "input_audio", "input_audio": {"data": "A", "format": "ogg"}}]),
+        turn("user", content=[{"type": "file", "file": {"file_data": "raw", "file_id": "f"}}]),
+        turn("assistant", content=[{"type": "refusal", "refusal": "no"}], refusal="no"),
+        turn("assistant", tool_calls=[]),
+        turn("assistant", tool_calls=[5, {"id": "1", "type": "function", "function": {"name": "f"}}]),
+        turn("assistant", audio={"id": "a"}, function_call={"name": "f", "arguments": ""}),
+        turn("tool", content="no call"),
+        turn("critic", content="who is this"),
+        {"model": None, "messages": []},
+    ],
+)
+def test_odd_requests_come_back_too(request_: dict[str, Any]) -> None:
+    assert json.loads(encode_request(decode_request(body_of(request_))).body) == request_
+
+
 @given(conversation=CONVERSATIONS)
 def test_a_conversation_comes_back_equal(conversation: Conversation) -> None:
     encoded = encode_request(conversation)

@@ -249,6 +249,20 @@ def test_pieces_that_are_objects_are_joined_by_member_and_unreadable_ones_give_w
     assert bytes(fold([aside(b"1"), aside(b"[" * 5000)]).choices[0].rest[0].value) == b"[" * 5000
 
 
+@pytest.mark.parametrize("bad", [{"choices": [5]}, {"choices": [{"index": -1}]}, {"choices": [{"index": 128}]}])
+def test_a_choice_that_cannot_be_is_rubbish(bad: dict[str, Any]) -> None:
+    events = decoded([sse([chunk({"content": "a"}), bad, chunk(finish="stop")])])
+    assert isinstance(events[-1], Failed)
+    assert events[-1].kind is Kind.BAD_ANSWER
+
+
+def test_a_piece_of_an_answer_only_we_understand_is_written_into_the_delta() -> None:
+    aside = Aside(0, Extra("openai_chat", ("message", "annotations"), raw([1])))
+    opening, piece = documents(encoder().encode(aside))
+    assert opening["choices"][0]["delta"]["role"] == "assistant"
+    assert piece["choices"][0]["delta"] == {"annotations": [1]}
+
+
 def test_reasoning_is_sealed_when_it_ends() -> None:
     seal = Seal("anthropic", "s")
     events: list[Event] = [PartStart(0, 0, Reasoning("a")), PartDelta(0, 0, "b"), PartEnd(0, 0, seal)]

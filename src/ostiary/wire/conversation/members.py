@@ -56,9 +56,7 @@ class Members:
         return value
 
     def inside(self, name: str) -> Members:
-        """The members of an object within; none where there is no such object."""
-        if name in self._inside:
-            return self._inside[name]
+        """The members of an object within; none where there is no such object. Ask once for each name."""
         raw = self._left.get(name)
         found = Members.of(raw) if raw is not None else None
         if found is None or not found._left:

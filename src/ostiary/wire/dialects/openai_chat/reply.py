@@ -75,7 +75,6 @@ class _Reply(msgspec.Struct):
 
 _reply = msgspec.json.Decoder(_Reply).decode
 _any = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_usage = msgspec.json.Decoder(WireUsage | None).decode
 
 
 def read_usage(body: bytes) -> Usage | None:
@@ -87,7 +86,8 @@ def read_usage(body: bytes) -> Usage | None:
     try:
         reply = _reply(body)
     except msgspec.ValidationError:
-        return _read_leniently(body)
+        _require_object(body)
+        return None  # an answer whose usage is not of the expected types is still an answer
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise bad_answer() from None
     if reply.error is not ABSENT and reply.choices is ABSENT and bytes(reply.error) != b"null":
@@ -95,17 +95,11 @@ def read_usage(body: bytes) -> Usage | None:
     return reply.usage.to_usage() if reply.usage is not None else None
 
 
-def _read_leniently(body: bytes) -> Usage | None:
-    """An answer whose usage is not of the expected types is still an answer."""
+def _require_object(body: bytes) -> None:
     try:
-        members = _any(body)
+        _any(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise bad_answer() from None
-    try:
-        usage = _usage(members.get("usage", msgspec.Raw(b"null")))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return usage.to_usage() if usage is not None else None
 
 
 def hidden_error(body: bytes) -> Fault:
