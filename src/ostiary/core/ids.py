@@ -19,6 +19,12 @@ def time_ordered_id(milliseconds: int, entropy: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def random_tail(entropy: int) -> str:
+    """The last two groups of a UUID as text, from 62 random bits: the variant and the random part."""
+    text = f"{0x8000000000000000 | entropy & 0x3FFFFFFFFFFFFFFF:016x}"
+    return f"{text[:4]}-{text[4:]}"
+
+
 def base62(number: int, length: int) -> str:
     """`number` in base 62, padded or cut to `length` characters."""
     digits = []

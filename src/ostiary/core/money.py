@@ -32,11 +32,11 @@ def nano_from_dollars(value: str | int | float | Decimal) -> Nano:
 
 def dollars_text(nano: Nano) -> str:
     """The amount as a decimal string without exponent or trailing zeros: 1500 -> "0.0000015"."""
-    if not nano:
-        return "0"
+    if 0 < nano < NANO_PER_DOLLAR:  # nearly every amount
+        return "0." + f"{nano:09d}".rstrip("0")
     whole, rest = divmod(abs(nano), NANO_PER_DOLLAR)
-    sign = "-" if nano < 0 else ""
-    return f"{sign}{whole}.{rest:09d}".rstrip("0").rstrip(".")
+    text = f"{whole}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(whole)
+    return f"-{text}" if nano < 0 else text
 
 
 def dollars_number(nano: Nano) -> float:

@@ -10,7 +10,7 @@ import msgspec
 
 from ostiary.core.clock import Clock
 from ostiary.core.fault import Fault
-from ostiary.core.ids import time_ordered_id
+from ostiary.core.ids import random_tail
 from ostiary.core.price import PriceState
 from ostiary.core.snapshot import EMPTY, Deployment, PolicySnapshot, Timeouts
 from ostiary.gateway.deadlines import Sweeper
@@ -83,6 +83,8 @@ class Plane:
         self.refused = refused
         self.objects = objects
         self._priced = priced
+        self._counter = -1
+        self._tail = ""
         self._specific: dict[tuple[str, str], Deployment] = {}
         self.health = Health()
         self.snapshot: PolicySnapshot = EMPTY
@@ -130,5 +132,12 @@ class Plane:
         return found
 
     def new_id(self, now: float) -> str:
-        """An id for a request that begins now (Unix seconds)."""
-        return time_ordered_id(int(now * 1000), self.chance.getrandbits(74))
+        """An id for a request that begins now (Unix seconds): UUID version 7, RFC 9562, with a counter (6.2, method 1).
+
+        The random tail changes with every turn of the counter, so that an id costs no more than its text.
+        """
+        self._counter = (self._counter + 1) & 0xFFF
+        if not self._counter:
+            self._tail = random_tail(self.chance.getrandbits(62))
+        milliseconds = int(now * 1000)
+        return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{self._counter:03x}-{self._tail}"
