@@ -35,6 +35,7 @@ PURE = {
         "join",
         "keys",
         "lower",
+        "maketrans",
         "replace",
         "split",
         "strip",
