@@ -78,7 +78,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "testing/provider.py": "hands what went wrong in the fake provider's thread to the test",
     },
     "loose-task": {
-        "cli/bootstrap.py::House.start": "holds the tasks of the process, reports their failures, ends them",
+        "cli/house.py::House.start": "holds the tasks of the process, reports their failures, ends them",
         "gateway/edge.py": "one task per exchange, held and cancelled by its connection",
         "testing/provider.py": "one task per answer, held and cancelled by its connection",
     },

@@ -13,7 +13,7 @@ from ostiary.cli.server import spare_the_collector
 from ostiary.observe.log import failure, log
 
 if TYPE_CHECKING:
-    from ostiary.cli.bootstrap import House
+    from ostiary.cli.house import House
 
 
 class LazyControl:

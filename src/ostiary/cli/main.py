@@ -28,12 +28,13 @@ def _serve(asked: argparse.Namespace) -> int:
     import uvloop  # see above
 
     from ostiary.cli import bootstrap
+    from ostiary.cli.house import Options
     from ostiary.observe.log import configure
 
     configure(asked.log_level)
     os.umask(0o077)
     config = asked.config or os.environ.get("CONFIG_FILE_PATH")
-    options = bootstrap.Options(config, asked.host, asked.port, asked.dev, asked.demo, say=_say)
+    options = Options(config, asked.host, asked.port, asked.dev, asked.demo, say=_say)
     try:
         uvloop.run(bootstrap.serve(options, dict(os.environ)))
     except bootstrap.StartError as error:

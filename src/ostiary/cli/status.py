@@ -15,7 +15,7 @@ from ostiary.gateway.ports import Inbound
 from ostiary.observe.metrics import Labels, Reading
 
 if TYPE_CHECKING:
-    from ostiary.cli.bootstrap import House
+    from ostiary.cli.house import House
 
 _JSON = b"content-type: application/json\r\ncache-control: no-store\r\n"
 _ALIVE = b'"I\'m alive!"'
