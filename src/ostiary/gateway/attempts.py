@@ -71,6 +71,10 @@ class Attempts:
         queue = self._fallbacks(group, fault, tried)
         while queue:
             name, deployments = queue.pop(0)
+            try:
+                self._exchange.reserve(deployments)
+            except Fault:
+                continue  # what the key cannot pay for is as if it were not there
             self._exchange.record.fallbacks += 1
             try:
                 await self._group(name, deployments)

@@ -74,7 +74,7 @@ class Exchange(Ending):
                 may_route(key, self._route.endpoint)
                 body = await self.inbound.body(self.snapshot.limits.max_body)
                 record.model, deployments = await self._place(body)
-                self._reserve(deployments)
+                self.reserve(deployments)
                 await self._attempt(record.model, deployments)
             except Fault as fault:
                 self.fail(fault)
@@ -147,18 +147,26 @@ class Exchange(Ending):
         priced = tuple([d for d in deployments if d.price_state is not PriceState.UNKNOWN])
         return priced or deployments  # the ledger refuses the unknown price with its reason
 
-    def _reserve(self, deployments: tuple[Deployment, ...]) -> None:
-        """Borrow the highest estimate among the deployments that may serve. The record is in the journal from here."""
+    def reserve(self, deployments: tuple[Deployment, ...]) -> None:
+        """Borrow the highest estimate among the deployments that may serve. The record is in the journal from here.
+
+        Again for a fallback: its deployments may cost more, and one that is free says nothing about the next.
+
+        Raises:
+            Fault: BUDGET_EXCEEDED, UNKNOWN_PRICE, RATE_LIMITED; UNAVAILABLE when the journal cannot be written.
+        """
         if self._pinned:  # keeping files costs nothing here; a batch is refused to keys with a budget
             self.entry.reserve(Estimate(), PriceState.FREE)
             return
         ask, first = self.ask, deployments[0]
         default = self.snapshot.limits.default_output_estimate
         self.expected = expected_usage(ask.body, ask.max_output, self.asked, self._meter, first, default)
-        estimate = estimate_of(self.expected, first)
+        estimate, state = estimate_of(self.expected, first), first.price_state
         for deployment in deployments[1:]:
             estimate = Estimate(*map(max, estimate, estimate_of(self.expected, deployment)))
-        self.entry.reserve(estimate, first.price_state)
+            if state is PriceState.FREE:
+                state = deployment.price_state
+        self.entry.reserve(estimate, state)
 
     # --- attempts --------------------------------------------------------------------------------------------------
 
