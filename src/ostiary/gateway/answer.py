@@ -56,7 +56,7 @@ def answer_head(
         dollars_text(key_spend).encode(),
         total_ms,
         max(0, overhead),
-        record.attempts - 1 - record.fallbacks if record.attempts > 1 else 0,
+        max(record.attempts - 1 - record.fallbacks, 0) if record.attempts > 1 else 0,
         record.fallbacks,
         rate_lines,
     )

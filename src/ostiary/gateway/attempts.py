@@ -21,6 +21,7 @@ from ostiary.gateway.ports import Inbound
 from ostiary.gateway.routing.plan import backoff, fallbacks_for, order, retries_for
 
 LONGEST_WAIT = 60.0  # seconds a retry may wait for a provider's Retry-After
+TIMER_SLACK = 0.01  # seconds
 
 
 class Tried(Protocol):
@@ -33,6 +34,7 @@ class Tried(Protocol):
 
     async def attempt(self, target: Deployment) -> None: ...
     def authorise(self, model: str) -> tuple[str, tuple[Deployment, ...]]: ...
+    def reserve(self, deployments: tuple[Deployment, ...]) -> None: ...
     def time_left(self) -> float: ...
     @property
     def own(self) -> dict[str, msgspec.Raw]: ...
@@ -165,6 +167,8 @@ class Attempts:
                 raise fault
             excluded.clear()  # the only way is to wait for as long as the provider asked
         wait = backoff(self._settings, retry, fault, self._plane.chance.random())
+        if not available:  # until the first of them is back; a loop's timer may ring a moment early
+            wait = max(wait, self._plane.health.rest_of(ready, now) or 0.0) + TIMER_SLACK
         if wait > min(LONGEST_WAIT, self._exchange.time_left()):
             raise fault
         await asyncio.sleep(wait)

@@ -81,7 +81,7 @@ class Health:
             return
         rest = settings.cooldown_seconds
         if fault.retry_after is not None:
-            rest = min(max(fault.retry_after, rest), LONGEST_REST)
+            rest = min(fault.retry_after, LONGEST_REST)
         elif alone:
             return
         seen = pulse.failed + pulse.succeeded
