@@ -222,7 +222,9 @@ def test_a_clients_error_has_no_fallback() -> None:
     [("context_length_exceeded", "context_window_fallbacks"), ("content_filter", "content_policy_fallbacks")],
 )
 def test_a_long_request_and_a_refused_content_have_lists_of_their_own(code: str, setting: str) -> None:
-    made, inbound = fallen(refusal(400, code=code), reply(), **{setting: {"one": ("two",)}}, fallbacks={"one": ("three",)})
+    made, inbound = fallen(
+        refusal(400, code=code), reply(), **{setting: {"one": ("two",)}}, fallbacks={"one": ("three",)}
+    )
     assert (inbound.status, hosts(made)) == (200, ["d-one", "d-two"])
 
 
@@ -316,3 +318,37 @@ def test_an_answer_of_the_wrong_kind_is_no_answer() -> None:
 def test_a_document_of_rubbish_is_tried_elsewhere() -> None:
     made, inbound = once(snapshot(*PAIR), Play(b"{", headers=[(b"content-type", b"application/json")]), reply())
     assert (inbound.status, len(hosts(made))) == (200, 2)
+
+
+# --- rights, asked anew ---
+
+
+def test_a_retry_is_authorised_by_the_name_that_was_asked_for() -> None:
+    policy = snapshot(ALONE, aliases={"nick": "gpt"})
+    made, inbound = once(policy, dead(), reply(), keys=[key(models=("nick",))], inbound=RecordingInbound(ask("nick")))
+    assert (inbound.status, len(hosts(made))) == (200, 2)
+
+
+def test_a_fallback_through_an_alias_is_retried_by_its_own_name() -> None:
+    policy = snapshot(*THREE, aliases={"nick": "two"}, routing={"num_retries": 1, "fallbacks": {"one": ("nick",)}})
+    who = key(models=("one", "nick"))
+    plays = [dead(), dead(), dead(), reply()]
+    made, inbound = once(policy, *plays, keys=[who], inbound=RecordingInbound(ask("one")))
+    assert (inbound.status, hosts(made)) == (200, ["d-one", "d-one", "d-two", "d-two"])
+
+
+@pytest.mark.parametrize("change", [{"blocked": True}, {"models": ("other",)}, {"expires": 1.0}])
+def test_aig_04_rights_that_were_lost_meanwhile_end_the_retries(change: dict[str, Any]) -> None:
+    async def go() -> None:
+        slow = dead()
+        slow.wait = 5.0
+        with room(snapshot(ALONE), slow) as made:
+            asked = RecordingInbound(ask())
+            first = made.begin(asked)
+            await asyncio.sleep(1)
+            made.plane.keys.put(key(revision=1, **change))
+            await first
+            assert (asked.status, hosts(made)) in ((401, ["d-gpt"]), (403, ["d-gpt"]))
+            assert made.record.outcome is Outcome.BLOCKED
+
+    run(go())

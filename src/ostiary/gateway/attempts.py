@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -22,6 +22,9 @@ from ostiary.gateway.routing.plan import backoff, fallbacks_for, order, retries_
 
 LONGEST_WAIT = 60.0  # seconds a retry may wait for a provider's Retry-After
 TIMER_SLACK = 0.01  # seconds
+
+# a name that may be asked for, the group it leads to, and the deployments of that
+Choice: TypeAlias = tuple[str, str, tuple[Deployment, ...]]
 
 
 class Tried(Protocol):
@@ -55,14 +58,14 @@ class Attempts:
         self._plane = exchange.plane
         self._settings = exchange.snapshot.routing
 
-    async def run(self, group: str, deployments: tuple[Deployment, ...]) -> None:
-        """The group asked for, then its fallbacks, until one answers.
+    async def run(self, asked: str, group: str, deployments: tuple[Deployment, ...]) -> None:
+        """The group asked for by the name `asked`, then its fallbacks, until one answers.
 
         Raises:
             Fault: the last failure.
         """
         try:
-            await self._group(group, deployments)
+            await self._group(asked, deployments)
         except Fault as fault:
             if not self._may_go_on():
                 raise
@@ -72,14 +75,14 @@ class Attempts:
         tried = {group}
         queue = self._fallbacks(group, fault, tried)
         while queue:
-            name, deployments = queue.pop(0)
+            asked, name, deployments = queue.pop(0)
             try:
                 self._exchange.reserve(deployments)
             except Fault:
                 continue  # what the key cannot pay for is as if it were not there
             self._exchange.record.fallbacks += 1
             try:
-                await self._group(name, deployments)
+                await self._group(asked, deployments)
             except Fault as failure:
                 fault = failure
                 if not self._may_go_on():
@@ -89,21 +92,21 @@ class Attempts:
                 return
         raise fault
 
-    def _fallbacks(self, name: str, fault: Fault, tried: set[str]) -> list[tuple[str, tuple[Deployment, ...]]]:
+    def _fallbacks(self, name: str, fault: Fault, tried: set[str]) -> list[Choice]:
         """The groups to try after `name`. One the key may not use is as if it were not there."""
         exchange = self._exchange
         if self._pinned or "disable_fallbacks" in exchange.own:
             return []
-        found = []
+        found: list[Choice] = []
         for fallback in fallbacks_for(exchange.snapshot, name, fault):
             if fallback in tried or len(tried) > self._settings.max_fallbacks:
                 continue
             tried.add(fallback)
             with suppress(Fault):
-                found.append(exchange.authorise(fallback))
+                found.append((fallback, *exchange.authorise(fallback)))
         return found
 
-    async def _group(self, name: str, deployments: tuple[Deployment, ...]) -> None:
+    async def _group(self, asked: str, deployments: tuple[Deployment, ...]) -> None:
         """Try the targets of one group until one answers or none may be tried again."""
         plane, exchange = self._plane, self._exchange
         health, clock = plane.health, plane.clock
@@ -131,7 +134,7 @@ class Attempts:
                     excluded.add(target.id)
                 await self._pause(ready, excluded, fault, retry)
                 if not self._pinned:
-                    exchange.authorise(name)  # rights may have changed meanwhile
+                    exchange.authorise(asked)  # rights may have changed meanwhile
             else:
                 health.succeeded(target.id, clock.monotonic())
                 return

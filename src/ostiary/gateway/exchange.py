@@ -174,14 +174,14 @@ class Exchange(Ending):
         """Try targets until one has answered. A stream's client side exists before, so that silence can be filled."""
         attempts = Attempts(self, pinned=self._pinned)
         if not self.ask.stream:
-            await attempts.run(group, deployments)
+            await attempts.run(self.ask.model, group, deployments)
             return
         self.relay = Relay(
             self.inbound, self.stream_head, self._stream_ends, self.snapshot.limits.ping_seconds, self.plane.loop
         )
         self.plane.sweeper.register(self.relay)
         try:
-            await attempts.run(group, deployments)
+            await attempts.run(self.ask.model, group, deployments)
         finally:
             self.plane.sweeper.unregister(self.relay)
 
