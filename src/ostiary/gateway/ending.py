@@ -22,7 +22,7 @@ from ostiary.gateway.ledger.ledger import CLIENT_CLOSED_REQUEST, Entry
 from ostiary.gateway.objects import PlainAsk
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.ports import Inbound
-from ostiary.gateway.relay import OpaqueTap, Relay
+from ostiary.gateway.relay import Relay
 from ostiary.wire.dialects.openai_chat.faults import encode_fault, encode_fault_event
 from ostiary.wire.dialects.openai_chat.raw import FormAsk
 from ostiary.wire.dialects.openai_chat.request import Ask
@@ -152,8 +152,7 @@ class Ending(ABC):
         """A stream of events that has begun ends with the error and without `[DONE]`; anything else is cut."""
         if self.inbound.gone:
             return
-        relay = self.relay
-        if relay is not None and (self.ask.stream or not isinstance(relay.tap, OpaqueTap)):
+        if self.relay is not None and self.relay.events:
             self.inbound.write(encode_fault_event(_without_answer(fault)))
             self.inbound.end()
         else:

@@ -202,13 +202,13 @@ class Exchange(Ending):
         before = record.upstream_ms
         try:
             response = await self._send(target)
-            self.provider_headers = response.headers
             if not 200 <= response.status < 300:
                 raise await self._rejected(response)
             kind = response.header(b"content-type") or b""
             if kind.startswith(JSON):
                 body = await response.read(self.snapshot.limits.max_answer)
                 record.upstream_ms = before + int((clock.monotonic() - began) * 1000)
+                self.provider_headers = response.headers
                 self._answer(body, kind)
             else:
                 await self._relay(response, kind)
@@ -216,6 +216,7 @@ class Exchange(Ending):
             pulse.busy -= 1
             if record.outcome is Outcome.OPEN:
                 record.upstream_ms = before + int((clock.monotonic() - began) * 1000)
+                self.provider_headers = []  # a failed attempt's headers describe no later answer
 
     async def _send(self, target: Deployment) -> Response:
         ask, route, plane = self.ask, self._route, self.plane
@@ -258,12 +259,16 @@ class Exchange(Ending):
         elif self._meter is Meter.TOKENS:
             response.abort()
             raise bad_answer()
+        elif self.relay is not None and self.relay.committed:
+            response.abort()
+            raise bad_answer()  # comments have gone out: bytes of another kind cannot follow
         else:
             await self._relay_through(OpaqueTap(), response)
 
     async def _relay_through(self, tap: StreamTap | OpaqueTap, response: Response) -> None:
         if self.relay is None:  # not asked for as a stream: no comments in it
             self.relay = Relay(self.inbound, self.stream_head, self._stream_ends, 0.0, self.plane.loop)
+        self.provider_headers = response.headers
         await self.relay.run(response, tap)
 
     def _stream_ends(self) -> None:

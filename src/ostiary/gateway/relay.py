@@ -66,10 +66,23 @@ class Relay:
         settle: called once, before the last bytes of a whole answer.
         ping_seconds: silence after which an event stream gets a comment; 0 for never.
 
-    `deadline` and `expire` are for the sweeper.
+    `deadline` and `expire` are for the sweeper. `events` is False where the answer is of other bytes, in which neither
+    a comment nor an error has a place.
     """
 
-    __slots__ = ("_done", "_head", "_inbound", "_loop", "_ping", "_response", "_settle", "committed", "deadline", "tap")
+    __slots__ = (
+        "_done",
+        "_head",
+        "_inbound",
+        "_loop",
+        "_ping",
+        "_response",
+        "_settle",
+        "committed",
+        "deadline",
+        "events",
+        "tap",
+    )
 
     def __init__(
         self,
@@ -81,6 +94,7 @@ class Relay:
     ) -> None:
         self.tap: Tap = OpaqueTap()
         self.committed = False
+        self.events = True
         self.deadline = loop.time() + ping_seconds if ping_seconds else 0.0
         self._inbound = inbound
         self._head = head
@@ -97,6 +111,7 @@ class Relay:
             Fault: the answer is not whole. `committed` tells whether the client has seen a part of it.
         """
         self.tap = tap
+        self.events = not isinstance(tap, OpaqueTap)
         self._response = response
         self._done = self._loop.create_future()
         inbound = self._inbound
@@ -146,7 +161,7 @@ class Relay:
     def expire(self) -> None:
         """Silence: tell the client that somebody is still there. This commits."""
         self.deadline = self._loop.time() + self._ping
-        if not self._inbound.gone:
+        if self.events and not self._inbound.gone:
             if not self.committed:
                 self._commit()
             self._inbound.write(PING)
