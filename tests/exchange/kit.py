@@ -96,20 +96,19 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Play:
-    """One scripted answer: a head after `wait` seconds, then steps: bytes, seconds to wait, a Fault; else the end.
+    """One scripted answer: a head after `wait` seconds, then steps: bytes, seconds to wait, a call, a Fault; else the end.
 
-    `raises` takes the place of the head. `on_step` is called before each step with its number.
+    `raises` takes the place of the head.
     """
 
     def __init__(
         self,
-        *steps: bytes | float | Fault,
+        *steps: bytes | float | Fault | Callable[[], None],
         status: int = 200,
         headers: Sequence[tuple[bytes, bytes]] = (EVENTS,),
         wait: float = 0.0,
         raises: Fault | None = None,
         ends: bool = True,
-        on_step: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.steps = steps
         self.status = status
@@ -117,7 +116,6 @@ class Play:
         self.wait = wait
         self.raises = raises
         self.ends = ends
-        self.on_step = on_step
         self.aborted = False
         self.held = 0
 
@@ -142,9 +140,6 @@ class _Playing:
         if self._held:
             self._due = True
             return
-        play.on_step(self._at)
-        if self._over:
-            return
         if self._at == len(play.steps):
             if play.ends:
                 self._over = True
@@ -160,6 +155,9 @@ class _Playing:
                 response.sink.on_data(step)
             else:
                 response.keep(step)
+            self._loop.call_soon(self._step)
+        elif callable(step):
+            step()
             self._loop.call_soon(self._step)
         else:
             self._loop.call_later(step, self._step)

@@ -26,6 +26,7 @@ AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 60.0  # for a body to arrive, from when it is asked for
 UNREAD = 64 * 1024  # bytes of a body that are taken before anybody asks for it
+_CONTROLS = bytes(code for code in range(128) if (code < 32 and code != 9) or code == 127)
 UNSENT = 64 * 1024  # bytes of an answer that wait for the server before the client counts as blocked
 
 
@@ -329,8 +330,8 @@ def _path(scope: Message) -> str:
 
 
 def _headers(scope: Message) -> list[tuple[bytes, bytes]]:
-    """Lower-case names; those with an underscore are dropped as at the edge, and nothing may end a line."""
+    """Lower-case names; those with an underscore are dropped as at the edge, and no control byte passes."""
     headers = [(name.lower(), value) for name, value in scope["headers"] if b"_" not in name]
-    if any(mark in field for header in headers for field in header for mark in (b"\r", b"\n", b"\0")):
+    if any(field.translate(None, _CONTROLS) != field for header in headers for field in header):
         raise refused("a header holds bytes that no header may hold")
     return headers

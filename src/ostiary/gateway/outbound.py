@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ostiary.core.fault import Fault, Kind
 from ostiary.core.operation import Endpoint
 from ostiary.core.snapshot import Deployment, UrlStyle
 from ostiary.gateway.signing.static import auth_line
@@ -91,17 +92,27 @@ class Outbound:
         return lines.encode("ascii") + self._auth + self._fixed
 
     def path(self, endpoint: Endpoint, model: str, item: str) -> str:
-        """The request target. Names from outside are percent-encoded into one segment."""
+        """The request target. Names from outside are percent-encoded into one segment.
+
+        Raises:
+            Fault: INVALID_REQUEST for a name that no encoding keeps from being a step in the path.
+        """
         deployment = self.deployment
         below = dict(deployment.paths).get(endpoint.name, endpoint.path)
         if item:
-            below = below.replace("{id}", quote(item, safe=""))
+            below = below.replace("{id}", _segment(item))
         version = f"?api-version={quote(deployment.api_version)}" if deployment.api_version else ""
         if deployment.url_style is UrlStyle.AZURE and model and "{id}" not in endpoint.path:
-            return f"{deployment.base_path}/openai/deployments/{quote(model, safe='')}{below}{version}"
+            return f"{deployment.base_path}/openai/deployments/{_segment(model)}{below}{version}"
         if deployment.url_style is UrlStyle.AZURE:
             return f"{deployment.base_path}/openai{below}{version}"
         return f"{deployment.base_path}{below}{version}"
 
     def _forwarded(self, client_headers: list[tuple[bytes, bytes]]) -> bytes:
         return b"".join(b"%s: %s\r\n" % (name, value) for name, value in client_headers if name in self.forward)
+
+
+def _segment(name: str) -> str:
+    if name in (".", ".."):
+        raise Fault(Kind.INVALID_REQUEST, "this name cannot be part of a path", param="model")
+    return quote(name, safe="")

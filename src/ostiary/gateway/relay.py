@@ -175,9 +175,9 @@ class Relay:
         done = self._done
         if done is None or done.done():
             return
-        self._settle()
         if not self.committed:
-            self._commit()
+            self._commit()  # holds only the head; when the answer began belongs into the settled record
+        self._settle()
         if last:
             self._inbound.write(last)
         self._inbound.end()
