@@ -96,7 +96,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Play:
-    """One scripted answer: a head after `wait` seconds, then steps: bytes, seconds to wait, a call, a Fault; else the end.
+    """One scripted answer: a head after `wait` seconds, then steps: bytes, seconds, a call, a Fault; then the end.
 
     `raises` takes the place of the head.
     """

@@ -72,7 +72,7 @@ def test_a_clients_error_is_never_retried_and_relayed_as_it_came(status: int) ->
 
 @pytest.mark.parametrize("status", [401, 403, 500, 502])
 def test_what_concerns_the_gateway_and_its_provider_is_not_relayed(status: int) -> None:
-    made, inbound = one(refusal(status, message="account acct_123 of key sk-prov"), num_retries=0)
+    _made, inbound = one(refusal(status, message="account acct_123 of key sk-prov"), num_retries=0)
     assert inbound.status >= 500
     assert b"acct_123" not in inbound.sent
 

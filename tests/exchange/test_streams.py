@@ -163,7 +163,7 @@ def test_bytes_cannot_follow_a_comment() -> None:
     policy = snapshot(picture, limits=LimitSettings(ping_seconds=15.0))
     asked = RecordingInbound(ask("art", stream=True), path="/v1/images/generations")
     play = Play(b"\x89PNG", headers=[(b"content-type", b"image/png")], wait=20.0)
-    made, inbound = once(policy, play, inbound=asked)
+    _made, inbound = once(policy, play, inbound=asked)
     assert b"PNG" not in inbound.sent
     assert (inbound.head["content-type"], inbound.ended) == ("text/event-stream", "end")
     assert play.aborted

@@ -96,7 +96,7 @@ def retry_after(headers: list[tuple[bytes, bytes]], now: float) -> float | None:
         except ValueError:
             try:
                 seconds = parsedate_to_datetime(text).timestamp() - now
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
         if seconds == seconds and seconds < 10**7:
             return max(seconds, 0.0)

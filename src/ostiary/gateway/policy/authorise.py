@@ -19,6 +19,7 @@ NO_MODELS = "no-default-models"
 _TEAM_MODELS = "all-team-models"  # teams come later; a key cannot hold more than its team, so it grants nothing yet
 _LLM_ROUTES = frozenset({"llm_api_routes", "openai_routes", "/*", "*"})
 NAMES_SHOWN = 50
+LONGEST_NAME = 512  # characters of a name that a pattern may match: it travels in headers and records
 
 
 def usable(key: VirtualKey, now: float) -> None:
@@ -100,9 +101,10 @@ def find_group(snapshot: PolicySnapshot, name: str) -> tuple[Deployment, ...]:
     single = snapshot.deployments.get(name)
     if single is not None:
         return (single,)
-    for pattern, deployments in snapshot.patterns:
-        if matched(pattern, name) is not None:
-            return deployments
+    if len(name) <= LONGEST_NAME:
+        for pattern, deployments in snapshot.patterns:
+            if matched(pattern, name) is not None:
+                return deployments
     return ()
 
 
