@@ -131,6 +131,7 @@ def _configure(raw: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         "foreign_keys=ON",
         "secure_delete=ON",
         "temp_store=MEMORY",
+        "cache_size=-512",  # KiB for each connection: the pages in use are few, and the system caches the file
         "trusted_schema=OFF",
     ):
         cursor.execute(f"PRAGMA {pragma}")
