@@ -7,7 +7,6 @@ an access group, or not at all.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.key import VirtualKey
@@ -16,7 +15,8 @@ from ostiary.core.snapshot import Deployment, PolicySnapshot
 
 ALL_MODELS = "all-proxy-models"
 NO_MODELS = "no-default-models"
-_TEAM_MODELS = "all-team-models"  # teams come later; a key cannot hold more than its team, so it grants nothing yet
+# Words that name no model. Teams come later; a key cannot hold more than its team, so theirs grants nothing yet.
+_NO_NAMES = frozenset({NO_MODELS, "all-team-models"})
 _LLM_ROUTES = frozenset({"llm_api_routes", "openai_routes", "/*", "*"})
 NAMES_SHOWN = 50
 LONGEST_NAME = 512  # characters of a name that a pattern may match: it travels in headers and records
@@ -57,8 +57,8 @@ def may_use(snapshot: PolicySnapshot, key: VirtualKey, model: str) -> bool:
         return True
     for allowed in key.models:
         if allowed in (model, ALL_MODELS):
-            return True
-        if "*" in allowed and fnmatchcase(model, _literal_brackets(allowed)):
+            return allowed not in _NO_NAMES
+        if "*" in allowed and matched(allowed, model) is not None:
             return True
         if model in snapshot.access_groups.get(allowed, ()):
             return True
@@ -68,7 +68,8 @@ def may_use(snapshot: PolicySnapshot, key: VirtualKey, model: str) -> bool:
 def resolve(snapshot: PolicySnapshot, key: VirtualKey, model: str) -> tuple[str, tuple[Deployment, ...]]:
     """The public name asked for, through the key's and the snapshot's aliases, and the deployments that serve it.
 
-    The name asked for must be allowed, and so must the name an alias leads to.
+    What an alias of the key leads to must be allowed; of an alias of the snapshot, either name. A deployment asked
+    for by its id is a part of its group: the group's limits and fallbacks hold.
 
     Raises:
         Fault: UNKNOWN_MODEL naming what the key may use; MODEL_DENIED where the model exists and is not his.
@@ -78,7 +79,11 @@ def resolve(snapshot: PolicySnapshot, key: VirtualKey, model: str) -> tuple[str,
         if alias == model:
             name = target
     group = snapshot.aliases.get(name, name)
-    deployments = find_group(snapshot, group)
+    deployments = snapshot.groups.get(group, ())
+    if not deployments:
+        deployments = find_group(snapshot, group)
+        if group in snapshot.deployments:
+            group = deployments[0].model_name
     if deployments and (may_use(snapshot, key, name) or (name != group and may_use(snapshot, key, group))):
         return group, deployments
     if deployments:
@@ -160,7 +165,3 @@ def _shown(snapshot: PolicySnapshot, key: VirtualKey) -> str:
     names = list(listed(snapshot, key))
     more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return (", ".join(names[:NAMES_SHOWN]) or "no models") + more
-
-
-def _literal_brackets(pattern: str) -> str:
-    return pattern.replace("[", "[[]").replace("?", "[?]")
