@@ -8,9 +8,12 @@ from typing import Any
 import httpx2
 import pytest
 from gatehouse import ADMIN_KEY, Gatehouse
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as Path
 
 from ostiary.control.access.permissions import Permission
-from ostiary.control.api.app import create_api, require_permissions
+from ostiary.control.api.app import OPENAPI, create_api, require_permissions
 from ostiary.control.api.body import LARGEST
 from ostiary.control.api.routes import ROUTES, Route
 from ostiary.core.fault import Fault, Kind
@@ -96,13 +99,14 @@ async def test_a_store_that_cannot_be_asked_is_503_and_not_401(house: Gatehouse)
 
 
 async def test_an_application_with_an_undeclared_route_does_not_start(house: Gatehouse) -> None:
-    async def open_door() -> str:
-        return "hello"
+    async def open_door(_request: Request) -> Response:
+        return Response(b"hello")
 
     app = create_api(house.services, house.callers)
-    app.add_api_route("/open", open_door)
+    require_permissions(app, [*ROUTES, OPENAPI])
+    app.router.routes.append(Path("/open", open_door))
     with pytest.raises(ValueError, match="/open"):
-        require_permissions(app)
+        require_permissions(app, [*ROUTES, OPENAPI])
     with pytest.raises(ValueError, match="/bad"):
         create_api(
             house.services,

@@ -238,7 +238,7 @@ def _edge_limits(loaded: Loaded) -> EdgeLimits:
 
 
 def _control_app(house: House) -> Any:
-    """The management API as an ASGI application, imported when it is first needed: FastAPI is slow to load."""
+    """The management API as an ASGI application, imported when it is first needed."""
     from ostiary.cli.control import LazyControl  # the module that names the control plane's services
 
     return LazyControl(house)

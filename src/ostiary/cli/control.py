@@ -1,7 +1,7 @@
 """The management API behind the data plane, built when it is first needed. It must not decide anything.
 
-FastAPI and its circle take longer to import than everything else together, so they are loaded after the listener is
-open, by a thread, so that no request waits for an import but the first to the management API itself.
+Starlette and the services take a tenth of a second to import, which no start and no other request should wait for: a
+thread does it, with the first call to the management API.
 """
 
 from __future__ import annotations

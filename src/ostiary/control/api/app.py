@@ -1,21 +1,24 @@
 """The management API as an ASGI application. It must not answer a route whose permission nobody declared.
 
-Importing this module loads FastAPI, which is slow: it is imported where the application is made.
+Requests are read by msgspec structs named in the table of routes, and so is their description: Starlette's router is
+all that is needed of a framework.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route as Path
 
+from ostiary import __version__
 from ostiary.control.access.permissions import Caller, Permission
 from ostiary.control.api.answers import JsonAnswer, SafeHeaders, broken, refused, refused_by_status
 from ostiary.control.api.body import json_object
@@ -25,6 +28,7 @@ from ostiary.core.fault import Fault, Kind, Origin
 
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 PERMISSION = "x-permission"
+SPECIFICATION = "3.1.0"
 _SCHEMAS = "#/components/schemas/{name}"
 
 
@@ -34,7 +38,7 @@ def create_api(
     *,
     report: Callable[[Exception], None] = lambda _error: None,
     routes: Sequence[Route] = ROUTES,
-) -> FastAPI:
+) -> Starlette:
     """The application.
 
     Args:
@@ -46,37 +50,34 @@ def create_api(
     Raises:
         ValueError: when a route is reachable without a declared permission.
     """
-    app = FastAPI(title="Ostiary", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for route in routes:
-        _add(app, route, _answering(services, callers, route, report))
-    _add(app, _OPENAPI, _answering(services, callers, _openapi_route(app, routes), report))
-    app.add_exception_handler(HTTPException, _by_framework)
-    app.add_middleware(SafeHeaders)
-    require_permissions(app)
+    table = [*routes, _openapi_route(routes)]
+    paths = [
+        Path(
+            route.path,
+            _answering(services, callers, route, report),
+            methods=[route.method],
+            name=f"{route.method} {route.path}",
+        )
+        for route in table
+    ]
+    app = Starlette(
+        routes=paths, exception_handlers={HTTPException: _by_framework}, middleware=[Middleware(SafeHeaders)]
+    )
+    app.router.redirect_slashes = False
+    require_permissions(app, table)
     return app
 
 
-def require_permissions(app: FastAPI) -> None:
+def require_permissions(app: Starlette, table: Sequence[Route]) -> None:
     """Refuse an application with a route that declares no permission of the closed list.
 
     Raises:
         ValueError: naming the route.
     """
+    declared = {f"{route.method} {route.path}" for route in table if route.permission in list(Permission)}
     for route in app.routes:
-        extra = route.openapi_extra if isinstance(route, APIRoute) else None
-        if (extra or {}).get(PERMISSION) not in list(Permission):
+        if getattr(route, "name", "") not in declared:
             raise ValueError(f"the route {getattr(route, 'path', route)} declares no permission")
-
-
-def _add(app: FastAPI, route: Route, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
-    app.add_api_route(
-        route.path,
-        endpoint,
-        methods=[route.method],
-        response_model=None,
-        name=f"{route.method} {route.path}",
-        openapi_extra=_described(route),
-    )
 
 
 def _answering(
@@ -120,36 +121,53 @@ async def _nothing(_services: Services, _call: Call) -> object:
     return None
 
 
-_OPENAPI = Route("GET", "/openapi.json", Permission.API_READ, _nothing)
+OPENAPI = Route("GET", "/openapi.json", Permission.API_READ, _nothing)
 
 
-def _openapi_route(app: FastAPI, routes: Sequence[Route]) -> Route:
+def _openapi_route(routes: Sequence[Route]) -> Route:
     async def document(_services: Services, _call: Call) -> object:
-        return openapi_document(app, routes)
+        return openapi_document(routes)
 
-    return msgspec.structs.replace(_OPENAPI, endpoint=document)
+    return msgspec.structs.replace(OPENAPI, endpoint=document)
 
 
-def openapi_document(app: FastAPI, routes: Sequence[Route]) -> dict[str, Any]:
-    """The OpenAPI document: paths from the application, shapes from the structs that read the requests."""
-    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    bodies = [route.body for route in routes if route.body is not None]
-    _, schemas = msgspec.json.schema_components(bodies, ref_template=_SCHEMAS)
-    document.setdefault("components", {})["schemas"] = schemas
-    return document
+def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
+    """The OpenAPI document: paths from the table, shapes from the structs that read the requests."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in (*routes, OPENAPI):
+        paths.setdefault(route.path, {})[route.method.lower()] = _described(route)
+    _, schemas = msgspec.json.schema_components(
+        [route.body for route in routes if route.body is not None], ref_template=_SCHEMAS
+    )
+    return {
+        "openapi": SPECIFICATION,
+        "info": {"title": "Ostiary", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
 
 
 def _described(route: Route) -> dict[str, Any]:
-    """What FastAPI cannot see of a route: its permission, its body, its query."""
-    extra: dict[str, Any] = {PERMISSION: str(route.permission)}
+    """One operation: its permission, its body, its query and path parameters."""
+    operation: dict[str, Any] = {
+        "operationId": f"{route.method.lower()}{re.sub('[^a-z0-9]+', '_', route.path)}",
+        PERMISSION: str(route.permission),
+        "responses": {"200": {"description": "The answer."}, "default": {"description": "An error envelope."}},
+    }
     if route.body is not None:
         schema = {"$ref": _SCHEMAS.format(name=route.body.__name__)}
-        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{([a-z_]+)(?::path)?}", route.path)
+    ]
     if route.query is not None:
         (_,), shapes = msgspec.json.schema_components([route.query])
         shape = shapes[route.query.__name__]
-        extra["parameters"] = [
+        parameters += [
             {"name": name, "in": "query", "required": name in shape.get("required", ()), "schema": schema}
             for name, schema in shape["properties"].items()
         ]
-    return extra
+    if parameters:
+        operation["parameters"] = parameters
+    return operation
