@@ -42,8 +42,8 @@ def answer_of(body: bytes, kind: str = "text/event-stream") -> Script:
 
 def form(**fields: str) -> bytes:
     parts = "".join(f'--X\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items())
-    file = '--X\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\nContent-Type: audio/mpeg\r\n\r\nABC\r\n'
-    return f"{parts}{file}--X--\r\n".encode()
+    head = 'Content-Disposition: form-data; name="file"; filename="a.mp3"\r\nContent-Type: audio/mpeg'
+    return f"{parts}--X\r\n{head}\r\n\r\nABC\r\n--X--\r\n".encode()
 
 
 async def post(gateway: Gateway, key: str, path: str, body: bytes, *, kind: str = "application/json") -> RawAnswer:
