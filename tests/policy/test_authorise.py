@@ -92,7 +92,8 @@ def test_aig_04_a_key_reaches_what_its_list_says(models: tuple[str, ...], asked:
 @pytest.mark.parametrize(
     "asked",
     ["GPT", "Gpt", "gpt ", " gpt", "gpt\t", "gpt\n", "gpt\x00", "g\u0440t", "\uff47\uff50\uff54", "gpt/", "./gpt",
-     "gpt\u200b",     "openai/gpt ", "gp", "gptx", "secre", "ecret", "models/gpt", "gpt,secret", "gpt-mini\r\n", "[g]pt", "gp?", ""],
+     "gpt\u200b", "openai/gpt ", "gp", "gptx", "secre", "ecret", "models/gpt", "gpt,secret",
+     "gpt-mini\r\n", "[g]pt", "gp?", ""],
 )  # fmt: skip
 def test_aig_04_no_other_spelling_is_the_name(asked: str) -> None:
     house = snapshot("gpt", "gpt-mini", "secret", aliases={"nick": "gpt"})

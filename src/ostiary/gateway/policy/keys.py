@@ -2,7 +2,8 @@
 
 The index is bounded: beyond `capacity` the accounts that rested longest are let go, but never one with a request
 under way or with spend the store does not know yet. Unknown digests are remembered for a second, so that a client
-with a wrong key does not reach the store with each try.
+with a wrong key does not reach the store with each try. A change that overtakes a look-up of the same key makes it
+look again, so that no row from before the change comes to rest here.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ class KeyIndex:
         self._by_id: dict[str, Account] = {}
         self._retired: dict[bytes, tuple[Account, float]] = {}
         self._absent: OrderedDict[bytes, float] = OrderedDict()
+        self._reading = 0  # look-ups under way
+        self._changes = 0
+        self._changed: dict[str | bytes, int] = {}  # ids and digests, while anybody reads -> number of the change
         self._admin: Account | None = None
 
     def set_admin(self, digest: bytes) -> None:
@@ -61,7 +65,8 @@ class KeyIndex:
                 return
             self._accounts.pop(self._admin.key.digest, None)
         key = VirtualKey(id=ADMIN_KEY_ID, digest=digest, alias="admin", admin=True)
-        self._admin = self._accounts[digest] = self._by_id[ADMIN_KEY_ID] = self._account(key)
+        account = self._admin = self._accounts[digest] = self._by_id[ADMIN_KEY_ID] = self._account(key)
+        account.replace(key)  # the live account may still be that of the last key
 
     def resident(self, text: str) -> Account | None:
         """The account of a key, if the index holds it. The hot path."""
@@ -84,17 +89,41 @@ class KeyIndex:
         # A key of our own format with a wrong checksum is a typo or a forgery: no store is asked.
         if well_formed_key(text) is False or self._absent.get(digest, 0.0) > now:
             raise unknown_key()
-        key = await self._source.find(digest)
+        key = await self._read(digest)
         if key is None:
             self._remember_absent(digest, now)
             raise unknown_key()
         return self._keep(key)
+
+    async def _read(self, digest: bytes) -> VirtualKey | None:
+        """The row as it is once nothing has changed it meanwhile."""
+        self._reading += 1
+        try:
+            while True:
+                before = self._changes
+                key = await self._source.find(digest)
+                last = self._changed.get(digest, 0)
+                if key is not None:
+                    last = max(last, self._changed.get(key.id, 0))
+                if last <= before:
+                    return key
+        finally:
+            self._reading -= 1
+            if not self._reading:
+                self._changed.clear()
+
+    def _note(self, key_id: str, digest: bytes) -> None:
+        """A key changed: whoever is reading it reads again."""
+        if self._reading:
+            self._changes += 1
+            self._changed[key_id] = self._changed[digest] = self._changes
 
     def put(self, key: VirtualKey, *, cancel_in_flight: bool = False) -> None:
         """A key was created or changed. One that rests in the store is not loaded for that.
 
         A text that was replaced answers no more from here; one in its grace period is found in the store anew.
         """
+        self._note(key.id, key.digest)
         self._absent.pop(key.digest, None)
         account = self._by_id.get(key.id)
         if account is None or key.revision < account.key.revision:
@@ -107,6 +136,7 @@ class KeyIndex:
 
     def drop(self, key_id: str, digest: bytes, *, cancel_in_flight: bool = False) -> None:
         """This digest answers no more: the key was deleted or has a new text."""
+        self._note(key_id, digest)
         self._accounts.pop(digest, None)
         self._retired.pop(digest, None)
         account = self._by_id.get(key_id)
@@ -114,6 +144,8 @@ class KeyIndex:
             return
         if account.key.digest == digest:
             del self._by_id[key_id]
+            for old in [old for old, (kept, _) in self._retired.items() if kept is account]:
+                del self._retired[old]
         if cancel_in_flight:
             account.cancel("the virtual key was deleted")
 
@@ -132,6 +164,8 @@ class KeyIndex:
             self._retired[key.digest] = (account, key.retired_until)
             self._forget_retired()
             return account
+        if account.key.digest != key.digest:  # it was first met by an earlier text
+            account.replace(key)
         self._accounts[key.digest] = account
         if len(self._accounts) > self._capacity:
             self._let_go()
