@@ -135,6 +135,37 @@ def test_a_new_model_beside_a_reload_keeps_both(tmp_path: Path, monkeypatch: pyt
     assert asyncio.run(story()) == ["added", "new", "old"]
 
 
+def test_a_change_during_a_reload_is_noticed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ostiary.cli.house.RELOAD_SECONDS", 0.01)
+
+    async def story() -> set[str]:
+        house = await _house(tmp_path, "old")
+        compile_it = house.compile
+
+        def interrupted(*arguments: Any) -> Any:
+            """The file is read; before its policy is in force, somebody writes it again."""
+            monkeypatch.setattr(house, "compile", compile_it)
+            snapshot = compile_it(*arguments)
+            _write(tmp_path, "old", "first", "second")
+            return snapshot
+
+        monkeypatch.setattr(house, "compile", interrupted)
+        watching = asyncio.create_task(house.watch_files())
+        try:
+            await asyncio.sleep(0)
+            _write(tmp_path, "old", "first")
+            for _ in range(100):
+                await asyncio.sleep(0.02)
+                if "second" in house.plane.snapshot.groups:
+                    break
+            return set(house.plane.snapshot.groups)
+        finally:
+            watching.cancel()
+            await house.close()
+
+    assert asyncio.run(story()) == {"old", "first", "second"}
+
+
 def _write(directory: Path, *names: str) -> Path:
     path = directory / "config.yaml"
     path.write_text(yaml.safe_dump(configuration(*(deployment(name, ADDRESS) for name in names))))

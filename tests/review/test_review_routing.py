@@ -67,6 +67,15 @@ async def test_the_fallbacks_of_a_wildcard_are_those_of_every_model_it_serves(
     assert (answer.status, answer.header("x-litellm-attempted-fallbacks")) == (200, "1")
 
 
+async def test_a_provider_account_without_money_is_the_gateways_trouble_and_falls_back(
+    routes: Gateway, provider: FakeProvider
+) -> None:
+    """402 is about the account whose credential was sent: the operator's, not the caller's."""
+    provider.script("v-main", Script(status=402, body=error_body("Insufficient Balance", "unknown_error", None)))
+    answer = await ask(routes, routes.key(), "main")
+    assert (answer.status, answer.header("x-litellm-model-id")) == (200, "the-id")
+
+
 async def test_a_server_error_with_retry_after_is_tried_again_after_that_time(
     routes: Gateway, provider: FakeProvider
 ) -> None:
