@@ -27,6 +27,8 @@ from ostiary.wire.dialects.openai_chat.faults import encode_fault, encode_fault_
 from ostiary.wire.dialects.openai_chat.raw import FormAsk
 from ostiary.wire.dialects.openai_chat.request import Ask
 
+# Failures of an attempt that a provider may have worked on, and will have billed, though nothing usable came of it.
+_MAYBE_BILLED = (Kind.TRUNCATED, Kind.TIMEOUT, Kind.BAD_ANSWER)
 _STREAM_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 
@@ -118,7 +120,7 @@ class Ending(ABC):
     def _settle_refusal(self, fault: Fault) -> None:
         """A refusal costs nothing; an attempt that may have been billed costs what is known of it."""
         outcome = Outcome.BLOCKED if fault.origin is Origin.POLICY else Outcome.FAILED
-        if self.entry.sent and fault.kind in (Kind.TRUNCATED, Kind.TIMEOUT):
+        if self.entry.sent and fault.kind in _MAYBE_BILLED:
             self.settle(outcome, self.streamed_usage(), fault.status, fault.kind.value)
         else:
             self._settle_nothing(outcome, fault.status, fault.kind.value)

@@ -1,6 +1,8 @@
 """Bring the schema to this version, or stop the start. It must not touch a database of a newer version.
 
-Alembic is loaded only where there is work: a look at its version stamp is enough when the schema is current.
+Alembic is loaded only where there is something to migrate. A look at its version stamp is enough when the schema is
+current, and an empty SQLite file gets the schema as `tables` declares it: a test holds the declarations and the
+migrations together.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.store.database import Database
+from ostiary.store.tables import metadata
 
 HEAD = "0001"  # the newest file in migrations/versions; a test holds them together
 
@@ -27,13 +30,22 @@ async def migrate(database: Database) -> None:
     if current == HEAD:
         return
     async with database.write() as connection:
-        await connection.run_sync(_upgrade)
+        await connection.run_sync(_create if current is None and database.dialect.name == "sqlite" else _upgrade)
 
 
 def _stamp(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _create(connection: Connection) -> None:
+    if inspect(connection).get_table_names():  # tables without a stamp are somebody else's, or a half-made schema
+        _upgrade(connection)
+        return
+    metadata.create_all(connection)
+    connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:head)"), {"head": HEAD})
 
 
 def _upgrade(connection: Connection) -> None:

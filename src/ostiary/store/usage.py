@@ -1,39 +1,49 @@
-"""The ledger at rest: every settled record once, its sums, and what keys spent. It must not count a record twice."""
+"""The ledger at rest: every settled record once, its sums, and what keys spent. It must not count a record twice.
+
+Every request pays for this, so records travel as columns: taken apart, judged, summed up and put together again by
+loops of the interpreter's own, a chunk at a time, so that requests get their turn in between.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from operator import attrgetter, itemgetter
-from typing import Any, cast
+from itertools import chain
+from operator import add
+from typing import Any
 
 import msgspec
-from sqlalchemy import Table, bindparam, select
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from msgspec.structs import astuple
+from sqlalchemy import bindparam, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
 from ostiary.core.usage import Usage
-from ostiary.store.database import Database
+from ostiary.store.bulk import CHUNK, Bulk
+from ostiary.store.database import Database, unavailable
 from ostiary.store.rows import BIGGEST, MILLISECONDS, SECONDS_PER_DAY, bounded, json_text, storable, window_start
 from ostiary.store.tables import key_spend, usage, usage_daily, usage_labels, usage_totals, virtual_keys
 
-CHUNK = 200  # records of one statement: between two the event loop gets its turn
 DAY_MILLISECONDS = SECONDS_PER_DAY * MILLISECONDS
 LONGEST = 256
 SHORT = 64  # fits every text column but those of closed sets
 
 _FAILED = frozenset({Outcome.FAILED, Outcome.TRUNCATED, Outcome.BLOCKED})
+_BLANK = Record(id="", started=0, endpoint="")
 _COUNTS = Usage.__struct_fields__
-_COLUMNS = [name for name in Record.__struct_fields__ if name not in {"usage", "tags"}]
-_TEXTS = [name for name in _COLUMNS if type(getattr(Record(id="", started=0, endpoint=""), name)) is str]
-_NUMBERS = [name for name in _COLUMNS if type(getattr(Record(id="", started=0, endpoint=""), name)) is int]
-_STORED = [*_COLUMNS, *_COUNTS, "tags"]
+_TEXTS = [name for name in Record.__struct_fields__ if type(getattr(_BLANK, name)) is str]
+_NUMBERS = [name for name in Record.__struct_fields__ if type(getattr(_BLANK, name)) is int]
+_FLAGS = [name for name in Record.__struct_fields__ if type(getattr(_BLANK, name)) is bool]
 _LENGTHS = [(name, getattr(usage.c[name].type, "length", LONGEST)) for name in _TEXTS]
-_texts, _numbers, _counts, _columns = (attrgetter(*names) for names in (_TEXTS, _NUMBERS, _COUNTS, _COLUMNS))
+_STORED = [column.name for column in usage.c]
+_PLACE = [column.name for column in usage_daily.primary_key]
+_SUMMED = [column.name for column in usage_daily.c if column.name not in {*_PLACE, "requests"}]
+_OWNERS = slice(1, 5)  # of a place in `usage_daily`: what `usage_totals` does without
 
-Sums = dict[tuple[Any, ...], list[int]]
+Columns = dict[str, Sequence[Any]]
+Place = tuple[Any, ...]
 
 
 class UsageRepository:
@@ -41,10 +51,10 @@ class UsageRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        compiled = usage.insert().values({name: bindparam(name) for name in _STORED}).compile(dialect=database.dialect)
-        assert compiled.positiontup is not None, "drivers in use bind by position"
-        self._insert_text = str(compiled)
-        self._in_order = itemgetter(*map(_STORED.index, compiled.positiontup))
+        self._usage = Bulk(usage, database.dialect)
+        self._daily, self._totals, self._labels, self._spend = (
+            Bulk(table, database.dialect, adding=True) for table in (usage_daily, usage_totals, usage_labels, key_spend)
+        )
 
     async def save(self, records: Sequence[Record]) -> None:
         """Store records, their sums and their keys' spend in one transaction, each record once by its id.
@@ -54,40 +64,128 @@ class UsageRepository:
         """
         if not records:
             return
-        async with self._database.write() as connection:
-            fresh: dict[str, Record] = {}
-            for start in range(0, len(records), CHUNK):
-                rows = {row.id: row for row in map(_clean, records[start : start + CHUNK])}
-                known = await _known(connection, rows.keys())
-                chunk = {name: row for name, row in rows.items() if name not in known and name not in fresh}
-                await self._insert(connection, chunk.values())
-                fresh.update(chunk)
-            daily = _daily(fresh.values())
-            await _add(connection, usage_daily, daily)
-            await _add(connection, usage_totals, _totals(daily))
-            await _add(connection, usage_labels, _labels(fresh.values()))
-            await _add(connection, key_spend, await _spend(connection, fresh.values()))
+        try:
+            async with self._database.write() as connection:
+                await self._store(connection, records)
+            return
+        except IntegrityError:
+            pass  # some are known: rare enough to undo all, and to ask before the second attempt
+        try:
+            async with self._database.write() as connection:
+                await self._store(connection, await _unknown(connection, records))
+        except IntegrityError as error:  # somebody else saved the same records meanwhile
+            raise unavailable() from error
 
-    async def _insert(self, connection: AsyncConnection, records: Iterable[Record]) -> None:
-        """All rows in one call of the driver: binding thirty-odd values a row in Python would be half of the work."""
-        rows = [
-            self._in_order((*_columns(record), *_counts(record.usage), json_text(record.tags))) for record in records
-        ]
-        if rows:
-            await connection.exec_driver_sql(self._insert_text, rows)
+    async def _store(self, connection: AsyncConnection, records: Sequence[Record]) -> None:
+        sums = _Sums()
+        for start in range(0, len(records), CHUNK):
+            columns = _storable(records[start : start + CHUNK])
+            await self._usage.store(connection, self._rows(columns))
+            sums.count(columns)
+        await self._daily.store(connection, _rows(sums.daily))
+        await self._totals.store(connection, _rows(_without_owners(sums.daily)))
+        await self._labels.store(connection, _rows(sums.labels))
+        await self._spend.store(connection, _rows(await _windows(connection, sums.paid)))
+
+    def _rows(self, columns: Columns) -> Iterable[tuple[Any, ...]]:
+        """The rows of `usage`, in values that drivers take without a second look."""
+        plain: dict[str, Iterable[Any]] = {name: map(self._usage.flag, columns[name]) for name in _FLAGS}
+        plain["outcome"] = map(_OUTCOMES.__getitem__, columns["outcome"])
+        plain["price"] = map(_PRICES.__getitem__, columns["price"])
+        plain["tags"] = [json_text(tags) if tags else "[]" for tags in columns["tags"]]
+        return zip(*(plain.get(name, columns.get(name)) for name in _STORED), strict=True)  # type: ignore[arg-type]
 
 
-def _clean(record: Record) -> Record:
-    """The record itself, or, where a request put something into it that not every engine takes, one that is taken.
+_OUTCOMES = {outcome: outcome.value for outcome in Outcome}
+_PRICES = {price: price.value for price in PriceState}
+
+
+class _Sums:
+    """The sums of a batch. Places are the primary keys of their tables; `paid` is (`ended`, `cost`) by key."""
+
+    def __init__(self) -> None:
+        self.daily: dict[Place, list[int]] = {}
+        self.labels: dict[Place, list[int]] = {}
+        self.paid: dict[str, list[tuple[int, int]]] = defaultdict(list)
+
+    def count(self, columns: Columns) -> None:
+        """Add the records of a chunk."""
+        failed = [outcome in _FAILED for outcome in columns["outcome"]]
+        days = [started // DAY_MILLISECONDS for started in columns["started"]]
+        derived: Columns = {
+            "day": days,
+            "failed": failed,
+            "ok": [not one for one in failed],
+            "unpriced": [price is PriceState.UNKNOWN for price in columns["price"]],
+        }
+        columns = {**columns, **derived}
+        places = zip(*(columns[name] for name in _PLACE), strict=True)
+        counts = list(zip(*(columns[name] for name in _SUMMED), strict=True))
+        groups = defaultdict(list)
+        for place, count in zip(places, counts, strict=True):
+            groups[place].append(count)
+        _accumulate(self.daily, groups)
+        for key_id, ended, cost in zip(columns["key_id"], columns["ended"], columns["cost"], strict=True):
+            if cost:
+                self.paid[key_id].append((ended, cost))
+        if any(columns["tags"]) or any(columns["end_user"]):
+            labelled = defaultdict(list)
+            for day, tags, end_user, count in zip(days, columns["tags"], columns["end_user"], counts, strict=True):
+                for tag in set(tags) if tags else ():
+                    labelled["tag", day, tag].append(count)
+                labelled["end_user", day, end_user].append(count)
+            _accumulate(self.labels, {place: found for place, found in labelled.items() if place[-1]})
+
+
+def _accumulate(sums: dict[Place, list[int]], groups: dict[Place, list[tuple[int, ...]]]) -> None:
+    for place, group in groups.items():
+        total = [len(group), *map(sum, zip(*group, strict=True))]
+        before = sums.get(place)
+        sums[place] = total if before is None else list(map(add, before, total))
+
+
+def _without_owners(daily: dict[Place, list[int]]) -> dict[Place, list[int]]:
+    sums: dict[Place, list[int]] = {}
+    for place, counts in daily.items():
+        short = (place[0], *place[_OWNERS.stop :])
+        before = sums.get(short)
+        sums[short] = counts if before is None else list(map(add, before, counts))
+    return sums
+
+
+def _rows(sums: dict[Place, list[int]]) -> Iterable[tuple[Any, ...]]:
+    """In the order of their places: two writers that add to the same rows take them in the same order."""
+    return ((*place, *sums[place]) for place in sorted(sums))
+
+
+def _storable(records: Sequence[Record]) -> Columns:
+    """The columns of records, made so that every engine takes them: a request may have put anything into its own.
 
     A record that cannot be stored would hold up all behind it for ever.
     """
-    texts = (*_texts(record), *record.tags)
-    numbers = (*_numbers(record), *_counts(record.usage))
+    columns = _columns(records)
+    return columns if _clean(columns) else _columns([_cleaned(record) for record in records])
+
+
+def _columns(records: Sequence[Record]) -> Columns:
+    columns: Columns = dict(zip(Record.__struct_fields__, zip(*map(astuple, records), strict=True), strict=True))
+    columns.update(zip(_COUNTS, zip(*map(astuple, columns.pop("usage")), strict=True), strict=True))
+    return columns
+
+
+def _clean(columns: Columns) -> bool:
+    texts = set(chain.from_iterable(columns["tags"])).union(*(columns[name] for name in _TEXTS))
+    numbers = [columns[name] for name in (*_NUMBERS, *_COUNTS)]
     joined = "".join(texts)
-    short = max(map(len, texts)) <= SHORT and min(numbers) >= 0 and max(numbers) <= BIGGEST
-    if short and joined.isascii() and "\0" not in joined:
-        return record
+    try:
+        joined.encode()
+    except UnicodeEncodeError:
+        return False
+    short = max(map(len, texts)) <= SHORT and "\0" not in joined
+    return short and min(map(min, numbers)) >= 0 and max(map(max, numbers)) <= BIGGEST
+
+
+def _cleaned(record: Record) -> Record:
     changes: dict[str, Any] = {name: storable(getattr(record, name), length) for name, length in _LENGTHS}
     changes.update((name, bounded(getattr(record, name))) for name in _NUMBERS)
     changes["tags"] = tuple(storable(tag, LONGEST) for tag in record.tags)
@@ -95,77 +193,37 @@ def _clean(record: Record) -> Record:
     return msgspec.structs.replace(record, **changes)
 
 
-async def _known(connection: AsyncConnection, ids: Iterable[str]) -> set[str]:
+async def _unknown(connection: AsyncConnection, records: Sequence[Record]) -> list[Record]:
+    """Those that are not stored yet, each once."""
     query = select(usage.c.id).where(usage.c.id.in_(bindparam("ids", expanding=True)))
-    return {name for (name,) in await connection.execute(query, {"ids": list(ids)})}
+    fresh: dict[str, Record] = {}
+    for start in range(0, len(records), CHUNK):
+        named = {storable(record.id, SHORT): record for record in records[start : start + CHUNK]}
+        known = {name for (name,) in await connection.execute(query, {"ids": list(named)})}
+        fresh.update((name, record) for name, record in named.items() if name not in known)
+    return list(fresh.values())
 
 
-def _daily(records: Iterable[Record]) -> Sums:
-    sums: Sums = {}
-    for record in records:
-        failed, unpriced = record.outcome in _FAILED, record.price is PriceState.UNKNOWN
-        used = record.usage
-        counts = (
-            1, not failed, failed, unpriced,
-            used.input, used.output, used.cache_read, used.cache_creation, used.reasoning, record.cost,
-        )  # fmt: skip
-        place = (
-            record.started // DAY_MILLISECONDS, record.key_id, record.user_id, record.team_id, record.organization_id,
-            record.model, record.upstream_model, record.provider, record.endpoint,
-        )  # fmt: skip
-        total = sums.get(place)
-        sums[place] = [a + b for a, b in zip(total, counts, strict=True)] if total else list(counts)
-    return sums
+async def _windows(connection: AsyncConnection, paid: dict[str, list[tuple[int, int]]]) -> dict[Place, list[int]]:
+    """Cost by key and budget window, for the keys that exist.
 
-
-def _totals(daily: Sums) -> Sums:
-    """The daily sums without the four columns of owners that follow the day."""
-    sums: Sums = {}
-    for place, counts in daily.items():
-        total = sums.get((place[0], *place[5:]))
-        sums[place[0], *place[5:]] = [a + b for a, b in zip(total, counts, strict=True)] if total else counts
-    return sums
-
-
-def _labels(records: Iterable[Record]) -> Sums:
-    sums: Sums = defaultdict(lambda: [0] * 3)
-    for record in records:
-        labels = {("tag", tag) for tag in record.tags if tag}
-        if record.end_user:
-            labels.add(("end_user", record.end_user))
-        for kind, label in labels:
-            total = sums[kind, record.started // DAY_MILLISECONDS, label]
-            total[0] += 1
-            total[1] += record.usage.total
-            total[2] += record.cost
-    return sums
-
-
-async def _spend(connection: AsyncConnection, records: Iterable[Record]) -> Sums:
-    """Cost by key and budget window, for the keys that exist."""
-    priced = [record for record in records if record.cost]
-    ids = sorted({record.key_id for record in priced})
-    windows: dict[str, tuple[int, int | None]] = {}
+    A request counts in the window in which it ended, as it does in the data plane. One that ended before the key's
+    first window began counts in none: what a key has spent may have been set since.
+    """
+    ids, sums = sorted(paid), defaultdict[Place, list[int]](lambda: [0])
     query = select(virtual_keys.c.id, virtual_keys.c.budget_from, virtual_keys.c.budget_seconds)
     for start in range(0, len(ids), CHUNK):
         found = await connection.execute(query.where(virtual_keys.c.id.in_(ids[start : start + CHUNK])))
-        windows.update((key_id, (anchor, seconds)) for key_id, anchor, seconds in found)
-    sums: Sums = defaultdict(lambda: [0])
-    for record in priced:
-        if record.key_id in windows:
-            sums[record.key_id, window_start(*windows[record.key_id], record.started)][0] += record.cost
+        for key_id, anchor, seconds in found:
+            for window, cost in _by_window(paid[key_id], anchor, seconds):
+                sums[key_id, window][0] += cost
     return sums
 
 
-async def _add(connection: AsyncConnection, table: Table, sums: Sums) -> None:
-    """Add sums to a table whose primary key is the place and whose other columns are the counts, in key order."""
-    places = [column.name for column in table.primary_key]
-    counts = [column.name for column in table.c if column.name not in places]
-    statement = sqlite_insert(table)
-    statement = statement.on_conflict_do_update(
-        index_elements=places,
-        set_={name: table.c[name] + cast("Any", statement.excluded)[name] for name in counts},
-    )
-    rows = [dict(zip((*places, *counts), (*place, *sums[place]), strict=True)) for place in sorted(sums)]
-    for start in range(0, len(rows), CHUNK):
-        await connection.execute(statement, rows[start : start + CHUNK])
+def _by_window(paid: list[tuple[int, int]], anchor: int, seconds: int | None) -> Iterable[tuple[int, int]]:
+    ends, costs = zip(*paid, strict=True)
+    earliest = min(ends)
+    window = window_start(anchor, seconds, earliest)
+    if earliest >= anchor and window == window_start(anchor, seconds, max(ends)):
+        return [(window, sum(costs))]  # as nearly always
+    return [(window_start(anchor, seconds, ended), cost) for ended, cost in paid if ended >= anchor]

@@ -9,6 +9,7 @@ revision = "0001"
 down_revision = None
 
 LIVE = sa.text("deleted_at IS NULL")
+OWNED = sa.text("user_id <> ''")
 
 
 def upgrade() -> None:
@@ -83,7 +84,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_usage_key_id_started_id", "usage", ["key_id", "started", "id"], unique=False)
     op.create_index("ix_usage_started_id", "usage", ["started", "id"], unique=False)
-    op.create_index("ix_usage_user_id_started_id", "usage", ["user_id", "started", "id"], unique=False)
+    op.create_index(
+        "ix_usage_user_id_started_id",
+        "usage",
+        ["user_id", "started", "id"],
+        unique=False,
+        sqlite_where=OWNED,
+        postgresql_where=OWNED,
+    )
     op.create_table(
         "usage_daily",
         sa.Column("day", sa.Integer(), nullable=False),
@@ -120,7 +128,14 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_usage_daily_key_id_day", "usage_daily", ["key_id", "day"], unique=False)
-    op.create_index("ix_usage_daily_user_id_day", "usage_daily", ["user_id", "day"], unique=False)
+    op.create_index(
+        "ix_usage_daily_user_id_day",
+        "usage_daily",
+        ["user_id", "day"],
+        unique=False,
+        sqlite_where=OWNED,
+        postgresql_where=OWNED,
+    )
     op.create_table(
         "usage_totals",
         sa.Column("day", sa.Integer(), nullable=False),
@@ -147,7 +162,14 @@ def upgrade() -> None:
         sa.Column("day", sa.Integer(), nullable=False),
         sa.Column("label", sa.String(length=256), nullable=False),
         sa.Column("requests", sa.BigInteger(), nullable=False),
-        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.Column("ok", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("unpriced", sa.BigInteger(), nullable=False),
+        sa.Column("input", sa.BigInteger(), nullable=False),
+        sa.Column("output", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read", sa.BigInteger(), nullable=False),
+        sa.Column("cache_creation", sa.BigInteger(), nullable=False),
+        sa.Column("reasoning", sa.BigInteger(), nullable=False),
         sa.Column("cost", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "day", "label", name="pk_usage_labels"),
         sqlite_with_rowid=False,
