@@ -120,7 +120,7 @@ class AsgiInbound:
         return bytes(self._body)
 
     async def listen(self) -> None:
-        """Take the body, then watch for the client's leaving. Ends when it has left."""
+        """Take the body, then watch for the client's leaving. Ends when it has left, or what it sends is too much."""
         more = True
         while True:
             if more and self._limit < 0 and len(self._body) > UNREAD:
@@ -130,17 +130,18 @@ class AsgiInbound:
                 self._lose()
                 return
             self._take(message.get("body", b""))
+            if self._fault is not None:
+                return
             more = message.get("more_body", False)
             if not more:
                 self._whole.set()
 
     def _take(self, piece: bytes) -> None:
-        if self._fault is None:
-            self._body += piece
-            if 0 <= self._limit < len(self._body):
-                self._fault = too_large(self._limit)
-                self._body.clear()
-                self._whole.set()
+        self._body += piece
+        if 0 <= self._limit < len(self._body):
+            self._fault = too_large(self._limit)
+            self._body.clear()
+            self._whole.set()
 
     def _lose(self) -> None:
         if self._ended:
