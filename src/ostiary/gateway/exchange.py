@@ -205,7 +205,7 @@ class Exchange(Ending):
             if not 200 <= response.status < 300:
                 raise await self._rejected(response)
             kind = response.header(b"content-type") or b""
-            if kind.startswith(JSON):
+            if kind.startswith(JSON) and not (self._pinned and self._route.endpoint.name == "files.content"):
                 body = await response.read(self.snapshot.limits.max_answer)
                 record.upstream_ms = before + int((clock.monotonic() - began) * 1000)
                 self.provider_headers = response.headers

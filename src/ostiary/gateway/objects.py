@@ -208,8 +208,10 @@ def _content_type(inbound: Inbound) -> bytes:
 
 
 def _owner(key: VirtualKey) -> str:
-    """Who shares an object: the team, else the user, else the key alone."""
-    return key.team_id or key.user_id or key.id
+    """Who shares an object: the team, else the user, else the key alone. A user named like a team is not that team."""
+    if key.team_id:
+        return f"team:{key.team_id}"
+    return f"user:{key.user_id}" if key.user_id else f"key:{key.id}"
 
 
 def _absent() -> Fault:
