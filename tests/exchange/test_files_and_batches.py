@@ -50,9 +50,9 @@ def within(work: Callable[[Room], Awaitable[None]], *plays: Play, keys: list[Vir
     run(go())
 
 
-async def uploaded(made: Room, *, who: str = OWNER, model: str = "gpt") -> str:
-    made.upstream.plays.insert(0, document(id="file-abc", purpose="user_data"))
-    asked = form(b"content", model=model, purpose="user_data")
+async def uploaded(made: Room, *, who: str = OWNER, purpose: str = "user_data", content: bytes = b"content") -> str:
+    made.upstream.plays.insert(0, document(id="file-abc", purpose=purpose))
+    asked = form(content, model="gpt", purpose=purpose)
     asked.headers[1] = (b"authorization", b"Bearer " + who.encode())
     inbound = await made.serve(asked)
     assert inbound.status == 200
@@ -223,7 +223,7 @@ def test_aig_04_a_line_that_may_not_pass_stops_the_file(lines: list[bytes], stat
 
 def test_a_batch_is_made_of_a_file_of_ones_own() -> None:
     async def work(made: Room) -> None:
-        name = await uploaded(made)
+        name = await uploaded(made, purpose="batch", content=line("gpt"))
         made.upstream.plays = [document(id="batch_77", input_file_id="file-abc", output_file_id=None)]
         body = {
             "input_file_id": name,
@@ -250,6 +250,39 @@ def test_a_batch_is_made_of_a_file_of_ones_own() -> None:
     within(work)
 
 
+def test_aig_04_a_file_whose_lines_nobody_judged_makes_no_batch() -> None:
+    async def work(made: Room) -> None:
+        name = await uploaded(made, purpose="user_data", content=line("secret"))
+        body = json.dumps({"input_file_id": name, "endpoint": "/v1/x"}).encode()
+        inbound = await made.serve(RecordingInbound(body, path="/v1/batches"))
+        assert (inbound.status, inbound.error["param"]) == (400, "input_file_id")
+        assert len(made.upstream.sent) == 1
+        spelled = await made.serve(form(line("secret"), model="gpt", purpose="batch-api"))
+        assert spelled.status == 403
+
+    within(work, keys=[key(models=("gpt",))])
+
+
+def test_what_a_batch_has_made_keeps_its_name_and_makes_no_other_batch() -> None:
+    async def work(made: Room) -> None:
+        name = await uploaded(made, purpose="batch", content=line("gpt"))
+        made.upstream.plays = [
+            document(id="batch_77", input_file_id="file-abc", output_file_id="file-out"),
+            document(id="batch_77", input_file_id="file-abc", output_file_id="file-out"),
+            document(id="file-out"),
+        ]
+        body = json.dumps({"input_file_id": name}).encode()
+        made_by = json.loads((await made.serve(RecordingInbound(body, path="/v1/batches"))).sent)
+        path = f"/v1/batches/{made_by['id']}"
+        assert json.loads((await made.serve(RecordingInbound(method="GET", path=path))).sent) == made_by
+        out = made_by["output_file_id"]
+        assert json.loads((await made.serve(about(out))).sent)["id"] == out
+        again = json.dumps({"input_file_id": out}).encode()
+        assert (await made.serve(RecordingInbound(again, path="/v1/batches"))).status == 400
+
+    within(work)
+
+
 def test_a_key_with_a_budget_makes_no_batches() -> None:
     async def work(made: Room) -> None:
         inbound = await made.serve(RecordingInbound(b'{"input_file_id":"x"}', path="/v1/batches"))
@@ -259,7 +292,7 @@ def test_a_key_with_a_budget_makes_no_batches() -> None:
 
 
 def test_an_answer_in_another_shape_is_relayed_as_it_came() -> None:
-    assert Objects(lambda _: b"0" * 16).renamed(b"[1]", POLICY.deployments["d-gpt"], key()) == b"[1]"
+    assert Objects(lambda _: b"0" * 16).renamed(b"[1]", POLICY.deployments["d-gpt"], key(), judged=True) == b"[1]"
 
 
 @settings(max_examples=200)

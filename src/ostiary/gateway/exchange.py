@@ -40,7 +40,7 @@ DEFAULT_MODELS = {"moderations": "omni-moderation-latest"}  # where the API name
 class Exchange(Ending):
     """One request and everything that is decided about it. Lives for one request, in one task."""
 
-    __slots__ = ("_cancelled", "_item", "_meter", "_pinned", "_route", "_task")
+    __slots__ = ("_cancelled", "_item", "_judged", "_meter", "_pinned", "_route", "_task")
 
     def __init__(self, plane: Plane, inbound: Inbound, route: Route) -> None:
         now = plane.clock.now()
@@ -100,7 +100,7 @@ class Exchange(Ending):
         key, snapshot = self.account.key, self.snapshot
         if is_about_objects(self._route):
             placed = await self.plane.objects.place(snapshot, key, self._route, self.inbound, body)
-            self.ask, self._item, self._pinned = placed.ask, placed.item, True
+            self.ask, self._item, self._judged, self._pinned = placed.ask, placed.item, placed.judged, True
             return placed.ask.model, (placed.deployment,)
         ask = self.ask = self._peek(body)
         self.record.stream = ask.stream
@@ -248,7 +248,7 @@ class Exchange(Ending):
         if self.relay is not None and self.relay.committed:
             raise bad_answer()  # comments have gone out: a document cannot follow
         if self._pinned:
-            body = self.plane.objects.renamed(body, self.target, self.account.key)
+            body = self.plane.objects.renamed(body, self.target, self.account.key, judged=self._judged)
         self.settle(Outcome.COMPLETED, usage, 200)
         self.inbound.answer(200, self.head(media_type(kind), cost=self.record.cost), body)
 

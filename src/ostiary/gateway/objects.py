@@ -1,9 +1,9 @@
 """Files and batches: things that live at a provider and belong to a caller. It must not keep a table of them.
 
-The id a caller gets is not the provider's: it carries the deployment where the object lives, its owner and the
-provider's id, under a keyed MAC. So a foreign or forged id is refused without asking anybody, exactly as one that
-never existed, and an object is always asked for where it was made. Listing would show what others keep in the same
-provider account, and is refused.
+The id a caller gets is not the provider's: it carries the deployment where the object lives, its owner, the provider's
+id and whether the lines of the file were judged, under a keyed MAC. So a foreign or forged id is refused without asking
+anybody, exactly as one that never existed, and an object is always asked for where it was made. Listing would show what
+others keep in the same provider account, and is refused.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ MARK = "ost-"
 MAC_BYTES = 16
 LINES_AT_ONCE = 100  # of a batch file, before other requests get their turn
 _ID_MEMBERS = ("id", "input_file_id", "output_file_id", "error_file_id")
+_GIVEN_MEMBERS = ("id", "input_file_id")  # of those, what a request may have brought
 _MODEL_FIELDS = ("model", "target_model_names")
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -38,11 +39,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Placed(NamedTuple):
-    """Where a request about an object goes: what is sent, to which deployment, about which of the provider's ids."""
+    """Where a request about an object goes: what is sent, to which deployment, about which of the provider's ids.
+
+    `judged`: the file's lines were authorised, so that a batch may be made of it.
+    """
 
     ask: PlainAsk
     deployment: Deployment
     item: str
+    judged: bool
 
 
 class PlainAsk:
@@ -93,8 +98,8 @@ class Objects:
             return await self._new_file(snapshot, key, inbound, body, kind)
         if name == "batches.create":
             return self._new_batch(snapshot, key, body)
-        deployment, item = self.open(snapshot, key, route.item)
-        return Placed(PlainAsk(b"", b"application/json", deployment.model_name), deployment, item)
+        deployment, item, judged = self.open(snapshot, key, route.item)
+        return Placed(PlainAsk(b"", b"application/json", deployment.model_name), deployment, item, judged)
 
     async def _new_file(
         self, snapshot: PolicySnapshot, key: VirtualKey, inbound: Inbound, body: bytes, kind: bytes
@@ -103,10 +108,11 @@ class Objects:
         group, deployments = resolve(snapshot, key, form.model)
         deployment = deployments[0]
         content = None
-        if form.field("purpose") == "batch":
+        judged = form.field("purpose").startswith("batch")  # some providers spell it `batch-api`
+        if judged:
             content = await self._batch_lines(snapshot, key, form, deployment)
         ask = PlainAsk(form.without(_MODEL_FIELDS, file=content), kind, group)
-        return Placed(ask, deployment, "")
+        return Placed(ask, deployment, "", judged)
 
     async def _batch_lines(
         self, snapshot: PolicySnapshot, key: VirtualKey, form: FormAsk, deployment: Deployment
@@ -136,23 +142,26 @@ class Objects:
             file_id = msgspec.json.decode(ask.members["input_file_id"], type=str)
         except (KeyError, msgspec.DecodeError):
             raise Fault(Kind.INVALID_REQUEST, "'input_file_id' must be a string", param="input_file_id") from None
-        deployment, item = self.open(snapshot, key, file_id)
+        deployment, item, judged = self.open(snapshot, key, file_id)
+        if not judged:
+            public = "a batch is made of a file that was uploaded for one, with the purpose 'batch'"
+            raise Fault(Kind.INVALID_REQUEST, public, param="input_file_id")
         members = {**ask.members, "input_file_id": msgspec.Raw(_encode(item))}
         members.pop("model", None)
         kept = {name: value for name, value in members.items() if name not in ask.own}
-        return Placed(PlainAsk(_encode(kept), b"application/json", deployment.model_name), deployment, "")
+        return Placed(PlainAsk(_encode(kept), b"application/json", deployment.model_name), deployment, "", True)
 
     # --- ids ---
 
-    def name(self, deployment: Deployment, key: VirtualKey, upstream_id: str) -> str:
+    def name(self, deployment: Deployment, key: VirtualKey, upstream_id: str, *, judged: bool) -> str:
         """The id under which the key's owner knows an object."""
-        content = msgspec.msgpack.encode((deployment.id, _owner(key), upstream_id))
+        content = msgspec.msgpack.encode((deployment.id, _owner(key), upstream_id, judged))
         prefix = "batch_" if upstream_id.startswith("batch") else "file-"
         sealed = base64.urlsafe_b64encode(self._mac(content)[:MAC_BYTES] + content).rstrip(b"=").decode()
         return f"{prefix}{MARK}{sealed}"
 
-    def open(self, snapshot: PolicySnapshot, key: VirtualKey, name: str) -> tuple[Deployment, str]:
-        """The deployment and the provider's id behind a name.
+    def open(self, snapshot: PolicySnapshot, key: VirtualKey, name: str) -> tuple[Deployment, str, bool]:
+        """The deployment and the provider's id behind a name, and whether its lines were judged.
 
         Raises:
             Fault: NOT_FOUND for a name that was never given, was given to somebody else, or whose home is gone.
@@ -165,16 +174,16 @@ class Objects:
         mac, content = raw[:MAC_BYTES], raw[MAC_BYTES:]
         if not mark or not hmac.compare_digest(mac, self._mac(content)[:MAC_BYTES]):
             raise _absent()
-        deployment_id, owner, upstream_id = msgspec.msgpack.decode(content, type=tuple[str, str, str])
+        deployment_id, owner, upstream_id, judged = msgspec.msgpack.decode(content, type=tuple[str, str, str, bool])
         deployment = snapshot.deployments.get(deployment_id)
         if deployment is None or not (key.admin or owner == _owner(key)):
             raise _absent()
         if not may_use(snapshot, key, deployment.model_name):
             raise _absent()
-        return deployment, upstream_id
+        return deployment, upstream_id, judged
 
-    def renamed(self, body: bytes, deployment: Deployment, key: VirtualKey) -> bytes:
-        """A provider's answer about an object, with its ids replaced by the caller's."""
+    def renamed(self, body: bytes, deployment: Deployment, key: VirtualKey, *, judged: bool) -> bytes:
+        """A provider's answer about an object, with its ids replaced by the caller's. What it made is not judged."""
         try:
             members = _members(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -183,7 +192,8 @@ class Objects:
             raw = members.get(member)
             if raw is not None and bytes(raw).startswith(b'"'):
                 upstream_id = msgspec.json.decode(raw, type=str)
-                members[member] = msgspec.Raw(_encode(self.name(deployment, key, upstream_id)))
+                name = self.name(deployment, key, upstream_id, judged=judged and member in _GIVEN_MEMBERS)
+                members[member] = msgspec.Raw(_encode(name))
         return _encode(members)
 
 
