@@ -18,14 +18,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-import msgspec
+from kit_client import CLIENT_KEY, RecordingInbound
+from kit_provider import Play, Upstream
 
-from ostiary.core.fault import Fault, Kind, Origin, Retry
+from ostiary.core.fault import Fault
 from ostiary.core.key import VirtualKey
 from ostiary.core.price import Price, PriceState
 from ostiary.core.record import Outcome, Record
 from ostiary.core.secret import Secret
-from ostiary.core.snapshot import Deployment, LimitSettings, PolicySnapshot, RoutingSettings, Timeouts
+from ostiary.core.snapshot import Deployment, LimitSettings, PolicySnapshot, RoutingSettings
 from ostiary.gateway.app import FrontDoor
 from ostiary.gateway.deadlines import Sweeper
 from ostiary.gateway.demo import Demo
@@ -34,16 +35,11 @@ from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.objects import Objects
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.keys import KeyIndex
-from ostiary.gateway.upstream import origin
-from ostiary.gateway.upstream.response import Response
 
 T = TypeVar("T")
 START = 1_700_000_000.0
-CLIENT_KEY = "sk-the-client-key"
 CREDENTIAL = "provider-credential-of-%s"
 PRICE = Price(input=1_000_000_000, output=2_000_000_000)  # 1,000 and 2,000 nanodollars a token
-JSON = (b"content-type", b"application/json")
-EVENTS = (b"content-type", b"text/event-stream")
 EVERYTHING_WAITS = "everything waits, and nothing will ever happen"
 
 
@@ -90,312 +86,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work` on virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work)
-
-
-# --- the provider's side ---
-
-
-class Play:
-    """One scripted answer: a head after `wait` seconds, then steps: bytes, seconds, a call, a Fault; then the end.
-
-    `raises` takes the place of the head.
-    """
-
-    def __init__(
-        self,
-        *steps: bytes | float | Fault | Callable[[], None],
-        status: int = 200,
-        headers: Sequence[tuple[bytes, bytes]] = (EVENTS,),
-        wait: float = 0.0,
-        raises: Fault | None = None,
-        ends: bool = True,
-    ) -> None:
-        self.steps = steps
-        self.status = status
-        self.headers = list(headers)
-        self.wait = wait
-        self.raises = raises
-        self.ends = ends
-        self.aborted = False
-        self.held = 0
-
-
-class _Playing:
-    """The source of a scripted response."""
-
-    def __init__(self, play: Play, loop: asyncio.AbstractEventLoop) -> None:
-        self._play = play
-        self._loop = loop
-        self._at = 0
-        self._over = False
-        self._held = False
-        self._due = False
-        self.response = Response(self, play.status, list(play.headers), close_delimited=False)
-        loop.call_soon(self._step)
-
-    def _step(self) -> None:
-        play, response = self._play, self.response
-        if self._over:
-            return
-        if self._held:
-            self._due = True
-            return
-        if self._at == len(play.steps):
-            if play.ends:
-                self._over = True
-                response.finish()
-            return
-        step = play.steps[self._at]
-        self._at += 1
-        if isinstance(step, Fault):
-            self._over = True
-            response.fail(step)
-        elif isinstance(step, bytes):
-            if response.sink is not None:
-                response.sink.on_data(step)
-            else:
-                response.keep(step)
-            self._loop.call_soon(self._step)
-        elif callable(step):
-            step()
-            self._loop.call_soon(self._step)
-        else:
-            self._loop.call_later(step, self._step)
-
-    def abort(self) -> None:
-        self._over = True
-        self._play.aborted = True
-
-    def hold(self) -> None:
-        self._play.held += 1
-        self._held = True
-
-    def unhold(self) -> None:
-        self._held = False
-        if self._due:
-            self._due = False
-            self._loop.call_soon(self._step)
-
-
-class Sent(msgspec.Struct):
-    """What reached the upstream client."""
-
-    origin: origin.Origin
-    head: bytes
-    body: bytes
-    timeouts: Timeouts
-    at: float
-
-    @property
-    def line(self) -> bytes:
-        return self.head.partition(b"\r\n")[0]
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        lines = self.head.split(b"\r\n")
-        assert lines[-2:] == [b"", b""]
-        return [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines[1:-2])]
-
-    def all(self, name: bytes) -> list[bytes]:
-        return [value for key, value in self.headers if key == name]
-
-
-class Upstream:
-    """The `Sender` of the plane: plays a script in order, or per host where given a mapping."""
-
-    def __init__(self, *plays: Play) -> None:
-        self.plays = list(plays)
-        self.by_host: dict[str, list[Play]] = {}
-        self.sent: list[Sent] = []
-        self.admitted: frozenset[origin.Origin] = frozenset()
-
-    async def send(
-        self, origin: origin.Origin, head: bytes, body: bytes, timeouts: Timeouts, *, idempotent: bool
-    ) -> Response:
-        loop = asyncio.get_running_loop()
-        self.sent.append(Sent(origin, head, body, timeouts, loop.time()))
-        plays = self.by_host.get(origin.host, self.plays)
-        assert plays, "the exchange sent more than the script has answers for"
-        play = plays.pop(0)
-        if play.wait:
-            await asyncio.sleep(play.wait)
-        if play.raises is not None:
-            raise play.raises
-        return _Playing(play, loop).response
-
-    def admit(self, origins: frozenset[origin.Origin]) -> None:
-        self.admitted = origins
-
-
-def reply(usage: tuple[int, int] | None = (10, 5), *, headers: Sequence[tuple[bytes, bytes]] = (), **more: Any) -> Play:
-    """A whole answer in one document."""
-    document: dict[str, Any] = {"id": "chatcmpl-1", "object": "chat.completion", "choices": [{"index": 0}], **more}
-    if usage is not None:
-        document["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
-    return Play(json.dumps(document).encode(), headers=[JSON, *headers])
-
-
-def refusal(status: int, *headers: tuple[bytes, bytes], message: str = "no", **error: Any) -> Play:
-    """An error document."""
-    body = json.dumps({"error": {"message": message, "type": "t", "param": None, "code": None, **error}}).encode()
-    return Play(body, status=status, headers=[JSON, *headers])
-
-
-def event(**fields: Any) -> bytes:
-    return b"data: " + json.dumps(fields).encode() + b"\n\n"
-
-
-def chunk(text: str = "x", finish: str | None = None, **more: Any) -> bytes:
-    return event(id="c", choices=[{"index": 0, "delta": {"content": text}, "finish_reason": finish}], **more)
-
-
-USAGE = event(id="c", choices=[], usage={"prompt_tokens": 10, "completion_tokens": 5})
-DONE = b"data: [DONE]\n\n"
-STREAM = (chunk("a"), chunk("b"), chunk("", "stop"), USAGE, DONE)
-
-
-def broken(kind: Kind = Kind.TRUNCATED, retry: Retry = Retry.SAME, **more: Any) -> Fault:
-    """What the upstream client raises."""
-    return Fault(kind, "the provider failed", origin=Origin.UPSTREAM, retry=retry, **more)
-
-
-# --- the client's side ---
-
-
-class RecordingInbound:
-    """An `Inbound` that remembers what it was told, and what the journal held at that moment.
-
-    `log` has tuples ("answer", status, head, body), ("start", status, head), ("write", data), ("end",), ("abort",).
-    """
-
-    def __init__(
-        self,
-        body: bytes = b"",
-        *,
-        method: str = "POST",
-        path: str = "/v1/chat/completions",
-        query: bytes = b"",
-        headers: Sequence[tuple[bytes, bytes]] = (),
-        key: str | None = CLIENT_KEY,
-        on_write: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.query = query
-        self.peer = "192.0.2.1"
-        own = [(b"authorization", b"Bearer " + key.encode())] if key is not None else []
-        self.headers = [(b"host", b"gateway.test"), *own, (b"content-type", b"application/json"), *headers]
-        self.gone = False
-        self.started = False
-        self.writable = True
-        self.on_writable: Callable[[], None] | None = None
-        self.on_blocked: Callable[[], None] | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.log: list[tuple[Any, ...]] = []
-        self.journal_at_end: list[Record] | None = None
-        self.journal: Callable[[], list[Record]] = list
-        self.body_fault: Fault | None = None
-        self.body_wait = 0.0
-        self.on_write = on_write
-        self._body = body
-        self._held: tuple[Any, ...] | None = None
-        self._ended = False
-
-    async def body(self, limit: int) -> bytes:
-        if self.body_wait:
-            await asyncio.sleep(self.body_wait)
-        if self.body_fault is not None:
-            raise self.body_fault
-        if len(self._body) > limit:
-            raise Fault(Kind.TOO_LARGE, "too large")
-        return self._body
-
-    def answer(self, status: int, head: bytes, body: bytes) -> None:
-        assert not self.gone
-        assert not self.started
-        assert not self._ended
-        _check_head(head)
-        self.started = self._ended = True
-        self.journal_at_end = self.journal()
-        self.log.append(("answer", status, head, body))
-
-    def start(self, status: int, head: bytes, length: int | None = None) -> None:
-        assert not self.started
-        assert not self._ended
-        _check_head(head)
-        self._held = ("start", status, head)
-
-    def write(self, data: bytes) -> None:
-        assert not self._ended
-        if self.gone:
-            return
-        if self._held is not None:
-            self.log.append(self._held)
-            self._held, self.started = None, True
-        self.log.append(("write", data))
-        self.on_write()
-
-    def end(self) -> None:
-        if self.gone:
-            return
-        assert not self._ended
-        self._ended = True
-        self.journal_at_end = self.journal()
-        self.log.append(("end",))
-
-    def abort(self) -> None:
-        self._ended = True
-        self.log.append(("abort",))
-
-    async def drain(self) -> None:
-        return
-
-    def leave(self) -> None:
-        """The client hangs up."""
-        self.gone = True
-        if self.task is not None:
-            self.task.cancel()
-
-    # what a test reads
-
-    @property
-    def status(self) -> int:
-        return int(next(entry[1] for entry in self.log if entry[0] in ("answer", "start")))
-
-    @property
-    def head(self) -> dict[str, str]:
-        return dict(self.lines)
-
-    @property
-    def lines(self) -> list[tuple[str, str]]:
-        raw = next(entry[2] for entry in self.log if entry[0] in ("answer", "start"))
-        return [tuple(line.split(": ", 1)) for line in raw.decode("latin-1").split("\r\n")[:-1]]  # type: ignore[misc]
-
-    @property
-    def sent(self) -> bytes:
-        """The body bytes of the answer."""
-        return b"".join(entry[-1] for entry in self.log if entry[0] in ("answer", "write"))
-
-    @property
-    def ended(self) -> str:
-        """How the answer ended: "answer", "end", "abort", or "" while it has not."""
-        return next((entry[0] for entry in reversed(self.log) if entry[0] in ("answer", "end", "abort")), "")
-
-    @property
-    def error(self) -> dict[str, Any]:
-        return dict(json.loads(self.sent)["error"])
-
-
-def _check_head(head: bytes) -> None:
-    """The lines of an answer's head are lines, and frame nothing."""
-    assert head.endswith(b"\r\n")
-    for line in head.split(b"\r\n")[:-1]:
-        name, mark, value = line.partition(b": ")
-        assert mark
-        assert name
-        assert not set(name) & set(b"\r\n\0 \t")
-        assert not set(value) & set(b"\r\n\0")
-        assert name not in (b"content-length", b"transfer-encoding", b"connection", b"date")
 
 
 # --- the plane ---

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import JSON, STREAM, Play, RecordingInbound, ask, deployment, key, once, refusal, reply, snapshot
+from kit import ask, deployment, key, once, snapshot
+from kit_client import RecordingInbound
+from kit_provider import JSON, STREAM, Play, refusal, reply
 
 from ostiary.core.secret import Secret
 from ostiary.gateway.answer import media_type, retry_after

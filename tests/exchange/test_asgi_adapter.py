@@ -10,23 +10,9 @@ from typing import Any
 
 import pytest
 import uvicorn
-from kit import (
-    CLIENT_KEY,
-    DONE,
-    EVENTS,
-    STREAM,
-    USAGE,
-    Play,
-    Room,
-    ask,
-    broken,
-    chunk,
-    deployment,
-    reply,
-    room,
-    run,
-    snapshot,
-)
+from kit import Room, ask, deployment, room, run, snapshot
+from kit_client import CLIENT_KEY
+from kit_provider import DONE, EVENTS, STREAM, USAGE, Play, broken, chunk, reply
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.operation import BodyKind, Endpoint, Operation

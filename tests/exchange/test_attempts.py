@@ -6,25 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from kit import (
-    DONE,
-    STREAM,
-    Draws,
-    Play,
-    RecordingInbound,
-    Room,
-    ask,
-    broken,
-    chunk,
-    deployment,
-    key,
-    once,
-    refusal,
-    reply,
-    room,
-    run,
-    snapshot,
-)
+from kit import Draws, Room, ask, deployment, key, once, room, run, snapshot
+from kit_client import RecordingInbound
+from kit_provider import DONE, STREAM, Play, broken, chunk, refusal, reply
 
 from ostiary.core.fault import Kind, Retry
 from ostiary.core.record import Outcome

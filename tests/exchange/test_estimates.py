@@ -7,7 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from kit import DONE, JSON, PRICE, Play, RecordingInbound, ask, deployment, key, once, room, run, snapshot
+from kit import PRICE, ask, deployment, key, once, room, run, snapshot
+from kit_client import RecordingInbound
+from kit_provider import DONE, JSON, Play
 
 from ostiary.core.operation import Meter
 from ostiary.core.record import Outcome

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import CREDENTIAL, JSON, Play, RecordingInbound, Room, deployment, key, room, run, snapshot
+from kit import CREDENTIAL, Room, deployment, key, room, run, snapshot
+from kit_client import RecordingInbound
+from kit_provider import JSON, Play
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.key import VirtualKey

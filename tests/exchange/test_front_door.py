@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from kit import RecordingInbound, Room, ask, deployment, key, once, reply, room, run, snapshot
+from kit import Room, ask, deployment, key, once, room, run, snapshot
+from kit_client import RecordingInbound
+from kit_provider import reply
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.snapshot import EMPTY

@@ -9,27 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kit import (
-    CLIENT_KEY,
-    CREDENTIAL,
-    DONE,
-    JSON,
-    STREAM,
-    USAGE,
-    Play,
-    RecordingInbound,
-    ask,
-    broken,
-    chunk,
-    deployment,
-    digest,
-    key,
-    refusal,
-    reply,
-    room,
-    run,
-    snapshot,
-)
+from kit import CREDENTIAL, ask, deployment, digest, key, room, run, snapshot
+from kit_client import CLIENT_KEY, RecordingInbound
+from kit_provider import DONE, JSON, STREAM, USAGE, Play, broken, chunk, refusal, reply
 
 from ostiary.core.fault import Kind, Retry
 from ostiary.core.key import VirtualKey

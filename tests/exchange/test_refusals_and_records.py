@@ -6,21 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from kit import (
-    JSON,
-    PRICE,
-    Play,
-    RecordingInbound,
-    ask,
-    broken,
-    deployment,
-    key,
-    once,
-    reply,
-    room,
-    run,
-    snapshot,
-)
+from kit import PRICE, ask, deployment, key, once, room, run, snapshot
+from kit_client import RecordingInbound
+from kit_provider import JSON, Play, broken, reply
 
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.key import VirtualKey

@@ -5,27 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from kit import (
-    DONE,
-    EVENTS,
-    JSON,
-    STREAM,
-    USAGE,
-    Play,
-    RecordingInbound,
-    ask,
-    broken,
-    chunk,
-    deployment,
-    event,
-    key,
-    once,
-    refusal,
-    reply,
-    room,
-    run,
-    snapshot,
-)
+from kit import ask, deployment, key, once, room, run, snapshot
+from kit_client import RecordingInbound
+from kit_provider import DONE, EVENTS, JSON, STREAM, USAGE, Play, broken, chunk, event, refusal, reply
 
 from ostiary.core.fault import Kind
 from ostiary.core.record import Outcome
