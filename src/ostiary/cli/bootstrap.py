@@ -19,7 +19,8 @@ import uvicorn
 from ostiary.catalog.models import load_models
 from ostiary.catalog.providers import load_providers
 from ostiary.cli.clock import SystemClock
-from ostiary.cli.house import House, Options, refuse_errors
+from ostiary.cli.house import House, Options
+from ostiary.cli.reload import refuse_errors
 from ostiary.cli.server import Server
 from ostiary.cli.status import Status
 from ostiary.config.load import load

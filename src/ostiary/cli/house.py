@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 from ostiary.catalog.models import load_models
 from ostiary.catalog.providers import load_providers
 from ostiary.cli.clock import SystemClock
+from ostiary.cli.reload import needs_restart, refuse_errors, refuse_nothing
 from ostiary.cli.status import Status
 from ostiary.config.load import load
-from ostiary.config.problem import Problem, Severity
+from ostiary.config.problem import Severity
 from ostiary.config.shapes import Loaded
-from ostiary.config.watch import signature
+from ostiary.config.watch import Signature, signature
 from ostiary.control.compile import StoredModel, compile_snapshot
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.key import VirtualKey
 from ostiary.core.money import Nano
-from ostiary.core.snapshot import PolicySnapshot
+from ostiary.core.snapshot import EMPTY, PolicySnapshot
 from ostiary.gateway.ledger.flush import Flusher
 from ostiary.gateway.ledger.journal import Journal
 from ostiary.gateway.ledger.ledger import Ledger
@@ -60,7 +61,7 @@ class House:
     directory: Path
     store: Store
     digest: Callable[[str], bytes]
-    admin_digest: bytes
+    admin_digest: bytes  # in force: of the configured admin key, else of the one made at the first start
     shown_key: str  # what the start-up hint may show: the new admin key at the first start, else a placeholder
     clock: SystemClock
     plane: Plane
@@ -76,8 +77,13 @@ class House:
     revision: int = 0
     store_well: bool = True
     watched: tuple[str, ...] = ()
-    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reloading: bool = False
+    reload_again: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    began: Loaded = field(init=False)  # the configuration of the start: some settings are read only there
+
+    def __post_init__(self) -> None:
+        self.began = self.loaded
 
     # --- policy ---
 
@@ -88,13 +94,14 @@ class House:
             Fault: INVALID_REQUEST, naming each problem.
         """
         refuse_errors(loaded.problems)
+        key = loaded.general.admin_key
         compiled = compile_snapshot(
             loaded,
             stored,
             load_providers(),
             load_models(),
             revision=self.revision + 1,
-            admin_digest=self.admin_digest,
+            admin_digest=self.digest(key.reveal()) if key is not None else self.admin_digest,
             demo=self.options.demo or loaded.ostiary.demo,
         )
         refuse_errors(compiled.problems)
@@ -110,22 +117,48 @@ class House:
         except ValueError as error:
             raise Fault(Kind.INVALID_REQUEST, str(error), origin=Origin.GATEWAY) from None
         self.revision = snapshot.revision
+        self.admin_digest = snapshot.admin_digest
+
+    def is_next(self, snapshot: PolicySnapshot) -> bool:
+        """Whether nothing else was put in force since this was compiled."""
+        return snapshot.revision == self.revision + 1
 
     async def reload(self) -> None:
-        """Read the configuration again, beside the running requests. A bad file leaves the running one in force."""
-        async with self.reloading:
-            loaded = await asyncio.to_thread(load, self.options.config, self.environment, dev=self.options.dev)
-            self.watched = tuple(dict.fromkeys((*self.loaded.files, *loaded.files)))
-            try:
-                self.put_in_force(await asyncio.to_thread(self.compile, loaded, self.stored))
-            except Fault as fault:
-                self.status.config_problem = fault.public
-                log().error("configuration not reloaded, the running one stays in force", problem=fault.public)
-                return
-            self.loaded = loaded
-            self.watched = loaded.files
-            self.status.config_problem = ""
-            log().info("configuration reloaded", revision=self.revision)
+        """Read the configuration again, beside the running requests. A bad file leaves the running one in force.
+
+        One that is asked for while another runs follows that one, and stands for all that are asked for meanwhile.
+        """
+        self.reload_again = True
+        if self.reloading:
+            return
+        self.reloading = True
+        try:
+            while self.reload_again:
+                self.reload_again = False
+                await self._reload()
+        finally:
+            self.reloading = False
+
+    async def _reload(self) -> None:
+        loaded = await asyncio.to_thread(load, self.options.config, self.environment, dev=self.options.dev)
+        self.watched = tuple(dict.fromkeys((*self.loaded.files, *loaded.files)))
+        try:
+            stored, snapshot = None, EMPTY
+            while stored is not self.stored or not self.is_next(snapshot):  # again where `/model/new` was faster
+                stored = self.stored
+                snapshot = await asyncio.to_thread(self.compile, loaded, stored)
+            refuse_nothing(self.plane.snapshot, snapshot, {model.id for model in self.stored})
+            self.put_in_force(snapshot)
+        except Fault as fault:
+            self.status.config_problem = fault.public
+            log().error("configuration not reloaded, the running one stays in force", problem=fault.public)
+            return
+        self.loaded = loaded
+        self.watched = loaded.files
+        self.status.config_problem = ""
+        log().info("configuration reloaded", revision=self.revision)
+        for name in needs_restart(self.began, loaded):
+            log().warning("a changed setting needs a restart", setting=name)
 
     # --- ports of the control plane ---
 
@@ -143,14 +176,18 @@ class House:
 
         def put_in_force() -> None:
             self.stored = tuple(stored)
-            self.put_in_force(snapshot)
+            # after a reload meanwhile: with its configuration
+            self.put_in_force(snapshot if self.is_next(snapshot) else self.compile(self.loaded, self.stored))
 
         return put_in_force
 
     def spend_of(self, key_id: str) -> Nano | None:
         """What a key has spent, unsaved records included; None where only the store knows."""
         account = self.plane.keys.account(key_id)
-        return account.spend if account is not None else self.ledger.spend_of(key_id)
+        if account is None:
+            return self.ledger.spend_of(key_id)
+        account.roll(self.clock.now())
+        return account.spend
 
     # --- background work ---
 
@@ -180,14 +217,20 @@ class House:
         self.start(work(), name)
 
     async def watch_files(self) -> None:
-        """Reload when a file of the configuration changes, or one that the last attempt has read."""
+        """Reload when a file of the configuration changes, or one that the last attempt has read.
+
+        A change counts once two looks find the same: a file that is being written is left alone.
+        """
         self.watched = self.loaded.files
-        seen = signature(self.watched)
+        read: Signature = signature(self.watched)  # before the reload: what changes during it is seen
+        last = read
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
-            if signature(self.watched) != seen:
+            seen = signature(self.watched)
+            if seen == last != read:
+                read = seen
                 await self.reload()
-                seen = signature(self.watched)
+            last = seen
 
     async def sync_journal(self) -> None:
         """Bring the journal's pages to the disk from time to time: SIGKILL needs none of it, loss of power does."""
@@ -210,14 +253,3 @@ class House:
         await self.upstream.close()
         await self.store.close()
         self.journal.close()
-
-
-def refuse_errors(problems: Iterable[Problem]) -> None:
-    """Stop at configuration problems that are errors.
-
-    Raises:
-        Fault: INVALID_REQUEST with a line for each.
-    """
-    errors = [str(problem) for problem in problems if problem.severity is Severity.ERROR]
-    if errors:
-        raise Fault(Kind.INVALID_REQUEST, "\n".join(errors), origin=Origin.GATEWAY)
