@@ -20,6 +20,7 @@ from ostiary.control.api.callers import Callers
 from ostiary.control.api.routes import Services
 from ostiary.control.compile import StoredModel
 from ostiary.control.usage.activity import ActivityService
+from ostiary.control.usage.cost import CostService
 from ostiary.control.usage.logs import SpendLogService
 from ostiary.control.usage.names import KeyBook
 from ostiary.control.usage.spend import SpendService
@@ -138,6 +139,7 @@ class Gatehouse:
             logs=SpendLogService(reports, book, clock),
             activity=ActivityService(reports, book, clock),
             spend=SpendService(reports, book, clock),
+            costs=CostService(lambda model: self.policy.snapshot.groups.get(model, ())),
         )
         admin = digest(ADMIN_KEY)
         self.callers = Callers(self.finder, digest, lambda: admin, clock)

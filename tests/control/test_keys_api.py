@@ -12,6 +12,7 @@ from gatehouse import Gatehouse, gatehouse
 
 from ostiary.core.ids import checksum, well_formed_key
 from ostiary.core.record import Record
+from ostiary.gateway.ledger.account import Account
 
 KEY = re.compile(r"sk-ost-[a-z0-9]{2,8}-[0-9A-Za-z]{12}-[0-9A-Za-z]{49}")
 
@@ -191,12 +192,49 @@ async def test_spend_shows_and_resets(house: Gatehouse) -> None:
     key = await made(house, max_budget=1)
     found = await house.keys.get(digest=bytes.fromhex(key["token"]))
     assert found is not None
-    started = int(house.clock.now() * 1000)
-    await house.usage.save([Record(id="r", started=started, endpoint="chat", key_id=found.id, cost=123_456_789)])
+    ended = int(house.clock.now() * 1000)
+    record = Record(id="r", started=ended, ended=ended, endpoint="chat", key_id=found.id, cost=123_456_789)
+    await house.usage.save([record])
     assert (await info(house, key["key"]))["spend"] == 0.123456789
     reset = await house.client.post(f"/key/{key['token']}/reset_spend", json={"reset_to": 0})
     assert reset.json()["spend"] == 0
     assert house.told.changed[-1][0].spend == 0
+
+
+async def test_a_spend_that_is_set_is_in_force_at_once_in_the_account_of_the_data_plane(house: Gatehouse) -> None:
+    """The account counts what the store has not seen yet; it takes a spend over with a later window only."""
+    key = await made(house, max_budget=1, budget_duration="30d")
+    account = Account(house.told.changed[-1][0], house.clock.now())
+    account.pay(house.clock.now(), 0, 900_000_000)
+    steps = [
+        ("/key/update", {"key": key["key"], "spend": 0.25}, 250_000_000),
+        ("/key/update", {"key": key["key"], "spend": 0.5}, 500_000_000),
+        ("/key/update", {"key": key["key"], "spend": 0.125}, 125_000_000),
+        ("/key/update", {"key": key["key"], "rpm_limit": 5}, 125_000_000),
+        (f"/key/{key['token']}/reset_spend", {"reset_to": 0}, 0),
+    ]
+    for path, document, spend in steps:
+        answer = await house.client.post(path, json=document)
+        assert answer.status_code == 200
+        account.replace(house.told.changed[-1][0])
+        assert account.spend == spend
+        assert (await info(house, key["key"]))["spend"] == spend / 1e9
+
+
+async def test_resetting_all_spend_is_the_administrators_and_reaches_every_account(house: Gatehouse) -> None:
+    keys = [await made(house, spend=number) for number in (1, 2, 3)]
+    accounts = {told.id: Account(told, house.clock.now()) for told, _ in house.told.changed}
+    for account in accounts.values():
+        account.pay(house.clock.now(), 0, 7)
+    refused = await house.client.post("/global/spend/reset", headers=house.as_key(keys[0]["key"]))
+    assert refused.status_code == 403
+    house.told.changed.clear()
+    assert (await house.client.post("/global/spend/reset")).json()["status"] == "success"
+    assert {told.id for told, _ in house.told.changed} == set(accounts)
+    for told, _ in house.told.changed:
+        accounts[told.id].replace(told)
+    assert [account.spend for account in accounts.values()] == [0, 0, 0]
+    assert [(await info(house, key["key"]))["spend"] for key in keys] == [0, 0, 0]
 
 
 async def test_lists_have_pages_filters_and_order(house: Gatehouse) -> None:
@@ -343,3 +381,11 @@ async def test_defaults_and_upper_bounds_of_the_configuration_hold(template: Pat
         for field, value in beyond:
             answer = await house.client.post("/key/generate", json={field: value})
             assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+            for path in ("/key/update", f"/key/{plain['token']}/regenerate"):
+                answer = await house.client.post(path, json={"key": plain["key"], field: value})
+                assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+        # An update changes what it names, and taking a limit away leaves the bound.
+        changed = await house.client.post("/key/update", json={"key": plain["key"], "max_budget": 4, "tags": []})
+        assert (changed.json()["max_budget"], changed.json()["expires"]) == (4, plain["expires"])
+        freed = await house.client.post("/key/update", json={"key": plain["key"], "max_budget": None})
+        assert freed.json()["max_budget"] == 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from gatehouse import Gatehouse
 
@@ -15,6 +16,13 @@ from ostiary.core.usage import Usage
 DAY = 86_400_000
 FIRST = 20_000 * DAY  # 2024-10-04
 RANGE = {"start_date": "2024-10-04", "end_date": "2024-10-06"}
+
+
+OTHER = Record(
+    id="x", started=FIRST, ended=FIRST + 1, endpoint="embeddings", key_id="k9", team_id="t2", model="other",
+    provider="other", upstream_model="other", outcome=Outcome.FAILED, usage=Usage(input=1, output=2), cost=5,
+    tags=("t", "u"),
+)  # fmt: skip
 
 
 async def ledger(house: Gatehouse) -> dict[str, Any]:
@@ -92,6 +100,83 @@ async def test_activity_is_filtered_by_key_and_model(house: Gatehouse) -> None:
     assert model["metadata"]["total_api_requests"] == 5
     none = (await house.client.get("/user/daily/activity", params={**RANGE, "api_key": "0" * 64})).json()
     assert none["results"] == []
+
+
+async def test_team_activity_has_teams_as_entities(house: Gatehouse) -> None:
+    key = await ledger(house)
+    await house.usage.save(
+        [msgspec.structs.replace(OTHER, id="x1"), msgspec.structs.replace(OTHER, id="x2", team_id="")]
+    )
+    whole = (await house.client.get("/team/daily/activity", params=RANGE)).json()
+    day = whole["results"][-1]
+    assert {team: part["metrics"]["api_requests"] for team, part in day["breakdown"]["entities"].items()} == {
+        "t1": 4, "t2": 1,
+    }  # fmt: skip
+    assert day["breakdown"]["entities"]["t1"]["api_key_breakdown"][key["token"]]["metrics"]["api_requests"] == 2
+    assert day["metrics"]["api_requests"] == 5
+    assert whole["metadata"]["total_api_requests"] == 11
+    one = (await house.client.get("/team/daily/activity", params={**RANGE, "team_ids": "t2, t3"})).json()
+    assert [set(day["breakdown"]["entities"]) for day in one["results"]] == [{"t2"}]
+    assert set(one["results"][0]["breakdown"]["models"]) == {"other"}
+    assert one["metadata"]["total_spend"] == 0.000000005
+
+
+async def test_tag_activity_has_tags_as_entities(house: Gatehouse) -> None:
+    await ledger(house)
+    await house.usage.save([OTHER])
+    whole = (await house.client.get("/tag/daily/activity", params=RANGE)).json()
+    assert [day["date"] for day in whole["results"]] == ["2024-10-06", "2024-10-05", "2024-10-04"]
+    entities = whole["results"][2]["breakdown"]["entities"]
+    assert {tag: part["metrics"]["api_requests"] for tag, part in entities.items()} == {"t": 5, "u": 1}
+    assert entities["t"]["metrics"]["prompt_tokens"] == 41
+    one = (await house.client.get("/tag/daily/activity", params={**RANGE, "tags": "u", "page_size": 1})).json()
+    assert one["metadata"] == {
+        "total_spend": 0.000000005, "total_prompt_tokens": 1, "total_completion_tokens": 2,
+        "total_cache_read_input_tokens": 0, "total_cache_creation_input_tokens": 0, "total_tokens": 3,
+        "total_successful_requests": 0, "total_failed_requests": 1, "total_api_requests": 1,
+        "page": 1, "total_pages": 1, "has_more": False,
+    }  # fmt: skip
+    assert (await house.client.get("/tag/daily/activity", params={**RANGE, "tags": "none"})).json()["results"] == []
+
+
+async def test_a_cost_is_calculated_from_a_model_and_a_usage_or_from_an_answer(house: Gatehouse) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+    answer = {"id": "chatcmpl-1", "model": "house-model", "choices": [], "usage": usage}
+    for document in (
+        {"model": "house-model", "usage": usage},
+        {"completion_response": answer},
+        {"model": "house-model", "completion_response": {**answer, "model": "gpt-4o-2024-08-06"}},
+        {"model": "house-model", "usage": {"input_tokens": 1000, "output_tokens": 100}},
+    ):
+        found = await house.client.post("/spend/calculate", json=document)
+        assert (found.status_code, found.text) == (200, '{"cost":3.5}')
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "param"),
+    [
+        ({}, 400, "model"),
+        ({"model": "house-model"}, 400, "usage"),
+        ({"model": "house-model", "messages": [{"role": "user", "content": "canary"}]}, 400, "usage"),
+        ({"model": "house-model", "usage": {"prompt_tokens": "canary"}}, 400, "usage"),
+        ({"model": "house-model", "usage": {"prompt_tokens": -1}}, 400, "usage"),
+        ({"model": "house-model", "usage": "canary"}, 400, "usage"),
+        ({"model": "canary", "usage": {"prompt_tokens": 1}}, 404, "model"),
+    ],
+)
+async def test_a_cost_that_cannot_be_told_is_refused_by_name(
+    house: Gatehouse, document: dict[str, object], status: int, param: str
+) -> None:
+    answer = await house.client.post("/spend/calculate", json=document)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+    assert "canary" not in answer.text
+
+
+async def test_a_model_without_a_price_has_no_cost(house: Gatehouse) -> None:
+    params = {"model": "openai/unheard-of", "api_key": "sk-x"}
+    await house.client.post("/model/new", json={"model_name": "dear", "litellm_params": params})
+    answer = await house.client.post("/spend/calculate", json={"model": "dear", "usage": {"prompt_tokens": 1}})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
 
 
 async def test_spend_logs_show_single_requests_without_content(house: Gatehouse) -> None:
@@ -182,6 +267,10 @@ async def test_every_amount_is_a_json_number(house: Gatehouse) -> None:
         ("/user/daily/activity", {**RANGE, "page_size": "9999"}, "page_size"),
         ("/user/daily/activity", {"start_date": "2025-01-01", "end_date": "2024-01-01"}, "start_date"),
         ("/user/daily/activity", {"start_date": "0001-01-01", "end_date": "2024-01-01"}, "start_date"),
+        ("/team/daily/activity", {"start_date": "2024-10-04"}, "end_date"),
+        ("/team/daily/activity", {**RANGE, "team_ids": ",".join(map(str, range(101)))}, "team_ids"),
+        ("/tag/daily/activity", {**RANGE, "page_size": "0"}, "page_size"),
+        ("/tag/daily/activity", {}, "start_date"),
         ("/spend/logs", {"page_size": "0"}, "page_size"),
         ("/spend/logs", {"page": "999999999"}, "page"),
         ("/spend/logs/v2", {"cursor": "canary"}, "cursor"),

@@ -32,11 +32,12 @@ async def test_batches_arrive_in_order_and_the_task_sleeps_when_there_is_nothing
         store, account = Store(), ledger.account(key())
         flusher = Flusher(ledger.backlog, store, 0.001, saved=ledger.rest)
         task = asyncio.create_task(flusher.run())
-        for number in range(1200):
+        count = 2 * flush.BATCH + 200
+        for number in range(count):
             spend(ledger, account, str(number))
         await store.saved.wait()
         await flusher.flush()
-        assert store.order == [str(number) for number in range(1200)]
+        assert store.order == [str(number) for number in range(count)]
         assert store.calls == 3
         assert ledger.spend_of("k1") is None
         store.saved.clear()

@@ -162,19 +162,50 @@ async def test_without_grace_the_old_digest_dies_at_once(keys: KeyRepository) ->
     assert await keys.find(old.digest) is None
 
 
-async def test_spend_belongs_to_the_window_it_fell_into(store: Store, keys: KeyRepository, clock: FixedClock) -> None:
+def paid(name: str, ended: int, cost: int, started: int = START) -> Record:
+    return Record(id=name, started=started, ended=ended, endpoint="chat", key_id="key-000001", cost=cost)
+
+
+async def test_spend_belongs_to_the_window_in_which_the_request_ended(
+    store: Store, keys: KeyRepository, clock: FixedClock
+) -> None:
+    """As in the data plane, which counts a request when it settles it."""
     usage = UsageRepository(store.database)
     await keys.add(row(1, max_budget=100, budget_duration="60s", budget_seconds=60))
-    await usage.save([Record(id="a", started=START + 1000, endpoint="chat", key_id="key-000001", cost=30)])
-    await usage.save([Record(id="b", started=START - 1000, endpoint="chat", key_id="key-000001", cost=1)])
-    await usage.save([Record(id="c", started=START + 61_000, endpoint="chat", key_id="key-000001", cost=5)])
+    await usage.save([paid("a", START + 1000, 30)])
+    await usage.save([paid("b", START + 59_999, 1), paid("c", START + 60_000, 5), paid("d", START + 61_000, 2)])
     first = await keys.get(key_id="key-000001")
     assert first is not None
     assert (first.spend, first.spend_from) == (31, START)
     clock.at += 60_000
     second = await keys.get(key_id="key-000001")
     assert second is not None
-    assert (second.spend, second.spend_from) == (5, START + 60_000)
+    assert (second.spend, second.spend_from) == (7, START + 60_000)
+
+
+async def test_what_ended_before_the_first_window_is_in_none(store: Store, keys: KeyRepository) -> None:
+    """Its spend may have been set since: a record saved late must not add to it."""
+    await keys.add(row(1), spend=5)
+    await UsageRepository(store.database).save([paid("a", START - 1, 30), paid("b", START, 2)])
+    found = await keys.get(key_id="key-000001")
+    assert found is not None
+    assert found.spend == 7
+
+
+async def test_new_windows_for_all_keys_begin_later_than_any_before(
+    store: Store, keys: KeyRepository, clock: FixedClock
+) -> None:
+    for number in (1, 2, 3):
+        await keys.add(row(number), spend=number)
+    await keys.remove(["key-000003"])
+    await keys.begin_windows("admin")
+    await keys.begin_windows("admin")
+    found = await keys.after("", 10)
+    assert [(key.id, key.spend, key.spend_from, key.revision) for key in found] == [
+        ("key-000001", 0, START + 2, 3),
+        ("key-000002", 0, START + 2, 3),
+    ]
+    assert [key.id for key in await keys.after("key-000001", 10)] == ["key-000002"]
 
 
 async def test_a_new_budget_duration_does_not_forgive_what_was_spent(

@@ -15,11 +15,13 @@ from ostiary.core.fault import Fault, Kind
 from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
 from ostiary.core.usage import Usage
+from ostiary.store.bulk import CHUNK, Bulk
 from ostiary.store.instance import Store, open_store
 from ostiary.store.keys import KeyRepository
-from ostiary.store.reports import LogFilter, UsageFilter, UsageReports
+from ostiary.store.reports import LabelFilter, LogFilter, UsageFilter, UsageReports, folded
 from ostiary.store.rows import KeyRow
-from ostiary.store.usage import CHUNK, UsageRepository
+from ostiary.store.tables import usage_daily
+from ostiary.store.usage import UsageRepository
 from ostiary.vault.master import MasterKey
 
 DAY = 86_400_000
@@ -46,8 +48,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 def record(number: int, **fields: object) -> Record:
     given: dict[str, object] = {
-        "id": f"{number:036}", "started": START + number, "endpoint": "chat.completions", "key_id": "k1",
-        "model": "gpt-4o", "provider": "openai", "outcome": Outcome.COMPLETED, "price": PriceState.LISTED,
+        "id": f"{number:036}", "started": START + number, "ended": START + number + 1, "endpoint": "chat.completions",
+        "key_id": "k1", "model": "gpt-4o", "provider": "openai", "outcome": Outcome.COMPLETED, "price": PriceState.LISTED,
         "cost": 10, "usage": Usage(input=3, output=2),
     } | fields  # fmt: skip
     return Record(**given)  # type: ignore[arg-type]
@@ -93,6 +95,50 @@ async def test_a_batch_half_known_adds_only_what_is_new(store: Store) -> None:
     await usage.save([record(number) for number in range(5, 15)] + [record(14)])
     (total,) = await reports.sums((), UsageFilter())
     assert (total.requests, total.cost) == (15, 150)
+
+
+async def test_what_somebody_else_saved_meanwhile_can_be_given_again(store: Store) -> None:
+    """Two processes on one database, the second of which learns of a record only when it stores it."""
+    usage, reports = UsageRepository(store.database), UsageReports(store.database)
+    await usage.save([record(1)])
+
+    async def blind(_connection: object, records: Sequence[Record]) -> Sequence[Record]:
+        return records
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ostiary.store.usage._unknown", blind)
+        with pytest.raises(Fault) as failed:
+            await usage.save([record(1), record(2)])
+    assert failed.value.kind is Kind.UNAVAILABLE
+    await usage.save([record(1), record(2)])
+    (total,) = await reports.sums((), UsageFilter())
+    assert total.requests == 2
+
+
+async def test_ids_that_differ_only_in_what_no_engine_takes_are_one_record(store: Store) -> None:
+    usage = UsageRepository(store.database)
+    await usage.save([record(1, id="\0" + "x" * 63), record(2, id="\0" + "x" * 70)])
+    await usage.save([record(3, id="\0" + "x" * 64)])
+    assert [row.id for row in await UsageReports(store.database).records(LogFilter(), limit=9)] == ["\ufffd" + "x" * 63]
+
+
+def test_statements_are_compiled_for_either_engine() -> None:
+    """In the order of the columns, which is the order of the rows; PostgreSQL keeps its booleans."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    for dialect, flag in ((sqlite.dialect(paramstyle="qmark"), int), (postgresql.asyncpg.dialect(), bool)):
+        assert Bulk(usage_daily, dialect, adding=True).flag is flag
+
+
+async def test_sums_fold_into_fewer_dimensions(store: Store) -> None:
+    await UsageRepository(store.database).save(
+        [record(number, model=f"m{number % 3}", key_id=f"k{number % 2}") for number in range(12)]
+    )
+    reports = UsageReports(store.database)
+    both = await reports.sums(("model", "key_id"), UsageFilter())
+    assert folded(both, 0) == await reports.sums(("model",), UsageFilter())
+    assert sorted(folded(both, 1), key=lambda found: found.place) == await reports.sums(("key_id",), UsageFilter())
+    assert folded(both) == await reports.sums((), UsageFilter())
 
 
 async def test_an_empty_batch_is_nothing(store: Store) -> None:
@@ -141,6 +187,7 @@ async def test_many_savers_at_once_lose_and_double_nothing(store: Store, tmp_pat
         {"end_user": "\ud800 lone"}, {"end_user": "nul\0nul"}, {"end_user": "x" * 10_000}, {"cost": 2**70},
         {"model": "\U0001f600" * 300}, {"cost": -5}, {"usage": Usage(input=2**80, output=-1)}, {"started": -1},
         {"upstream_ms": 2**64},
+        {"endpoint": "\udfff"}, {"ended": 2**63}, {"first_byte": -(2**63)},
         {"tags": ("\0", "\ud800", "t" * 5000)}, {"model": "'; DROP TABLE usage; --"}, {"status": -1},
     ],
 )  # fmt: skip
@@ -196,7 +243,8 @@ async def test_rollups_equal_the_sum_of_rows(store: Store, batches: Sequence[lis
         for row in rows:
             expected[getattr(row, name)] = expected.get(getattr(row, name), 0) + row.cost
         assert sums == expected
-    tags = {found.label: found.cost for found in await reports.labels("tag", 0, 30_000, limit=100)}
+    labels = await reports.label_sums(("label",), LabelFilter(kind="tag", first_day=0, last_day=30_000))
+    tags = {found.place[0]: found.cost for found in labels}
     assert tags == {tag: sum(row.cost for row in rows if tag in row.tags) for row in rows for tag in row.tags if tag}
 
 
@@ -220,6 +268,7 @@ async def test_pages_of_records_by_cursor_meet_every_record_once(store: Store) -
         (LogFilter(key_id="k1"), "ix_usage_key_id"),
         (LogFilter(key_id="k1", since=START), "ix_usage_key_id"),
         (LogFilter(user_id="u1"), "ix_usage_user_id"),
+        (LogFilter(user_id=""), "ix_usage_started"),
     ],
 )
 async def test_a_page_of_records_is_read_from_an_index_in_order(store: Store, where: LogFilter, index: str) -> None:

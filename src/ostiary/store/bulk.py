@@ -6,36 +6,36 @@ Python would be half of the work of storing it. This is the one place where engi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
+from importlib import import_module
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Table, bindparam
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 CHUNK = 500  # rows of one call of the driver: between two the event loop gets its turn
 
-Rows = Sequence[tuple[Any, ...]]
-_INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite_insert, "postgresql": postgresql_insert}
-_FLAGS: dict[str, type[int]] = {"sqlite": int, "postgresql": bool}  # SQLite's driver is slow to find out about booleans
+# What a driver takes for a boolean column at once: that of SQLite looks long at a `bool` before it takes it for an int.
+_FLAGS: dict[str, type[int]] = {"sqlite": int, "postgresql": bool}
 
 
 class Bulk:
-    """One table.
+    """One table. `flag` makes the value of a boolean column.
 
-    `flag` is the type that the driver takes for a boolean column.
+    Args:
+        table: where the rows go.
+        dialect: SQLite's or PostgreSQL's; the one in use is loaded already, the other is not loaded for this.
+        adding: a row whose primary key is there already is added to it, column by column.
     """
 
     def __init__(self, table: Table, dialect: Dialect, *, adding: bool = False) -> None:
-        """With `adding`, a row whose primary key is there already is added to it, column by column."""
-        statement = _INSERTS[dialect.name](table)
+        statement = import_module(f"sqlalchemy.dialects.{dialect.name}").insert(table)
         places = [column.name for column in table.primary_key]
         if adding:
             counts = [column.name for column in table.c if column.name not in places]
-            sums = {name: table.c[name] + cast("Any", statement.excluded)[name] for name in counts}
+            sums = {name: table.c[name] + statement.excluded[name] for name in counts}
             statement = statement.on_conflict_do_update(index_elements=places, set_=sums)
         names = [column.name for column in table.c]
         compiled = statement.values({name: bindparam(name) for name in names}).compile(dialect=dialect)

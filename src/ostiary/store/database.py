@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ class Database:
             async with self._engine.connect() as connection:
                 yield connection
         except (SQLAlchemyError, OSError) as error:
-            raise unavailable() from error
+            raise unavailable(error) from error
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -68,7 +69,7 @@ class Database:
         except IntegrityError:
             raise
         except (SQLAlchemyError, OSError) as error:
-            raise unavailable() from error
+            raise unavailable(error) from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -91,9 +92,22 @@ def connect(url: str) -> Database:
     return Database(engine)
 
 
-def unavailable() -> Fault:
-    """The failure of a store that cannot be asked."""
+def unavailable(error: BaseException | None = None) -> Fault:
+    """The failure of a store that cannot be asked. A damaged file says so: no waiting helps it."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF  # the primary result code
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        public = "the database file is damaged, or is no SQLite database: restore it from a backup"
+        return Fault(Kind.UNAVAILABLE, public, origin=Origin.GATEWAY)
     return Fault(Kind.UNAVAILABLE, "the database cannot be reached", origin=Origin.GATEWAY, retry_after=1.0)
+
+
+def database_file(url: str) -> Path:
+    """The file that a URL names.
+
+    Raises:
+        Fault: INVALID_REQUEST for a URL of another kind.
+    """
+    return Path(str(_parsed(url).database))
 
 
 def _parsed(url: str) -> URL:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -197,6 +197,25 @@ class KeyRepository:
         except IntegrityError as error:
             raise _taken("new_key" if "digest" in str(error.orig) else "key_alias") from None
         return msgspec.structs.replace(changed, spend=kept, spend_from=window_start_of(changed, self._now()))
+
+    async def begin_windows(self, by: str) -> None:
+        """Begin a new budget window for every live key."""
+        now, at = self._now(), virtual_keys.c.budget_from
+        begun = {
+            "budget_from": case((at >= now, at + 1), else_=now),
+            "updated_at": now,
+            "updated_by": by,
+            "revision": virtual_keys.c.revision + 1,
+        }
+        async with self._database.write() as connection:
+            await connection.execute(update(virtual_keys).where(_live()).values(begun))
+
+    async def after(self, key_id: str, limit: int) -> list[KeyRow]:
+        """Live keys in the order of their ids, from behind this one."""
+        condition = and_(virtual_keys.c.id > key_id, _live())
+        query = select(virtual_keys).where(condition).order_by(virtual_keys.c.id).limit(limit)
+        async with self._database.read() as connection:
+            return await self._rows(connection, query)
 
     async def remove(self, ids: Sequence[str]) -> None:
         """Delete keys. What they spent stays attributable; their digests and aliases become free."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import add
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import ColumnElement, Table, and_, func, select, true, tuple_
 
 from ostiary.core.money import Nano
@@ -14,7 +16,7 @@ from ostiary.core.record import Outcome, Record
 from ostiary.core.usage import Usage
 from ostiary.store.database import Database
 from ostiary.store.rows import json_value
-from ostiary.store.tables import usage, usage_daily, usage_labels, usage_totals
+from ostiary.store.tables import OWNED, usage, usage_daily, usage_labels, usage_totals
 
 Dimension = Literal[
     "day", "key_id", "user_id", "team_id", "organization_id", "model", "upstream_model", "provider", "endpoint"
@@ -22,9 +24,13 @@ Dimension = Literal[
 COUNTED_AT_MOST = 100_000  # a total that would need more rows than this to be counted is cut off here
 
 _COUNTS = [column.name for column in usage_daily.c if not column.primary_key]
-_OWNERS = ("key_id", "user_id", "team_id", "organization_id")
+_OWNERS = ("key_id", "user_id", "organization_id")
+_IN_LIST = 500  # pairs of one IN list
 _USAGE = Usage.__struct_fields__
 _RECORD = [name for name in Record.__struct_fields__ if name != "usage"]
+
+
+Places = list[tuple[int, str]]
 
 
 class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,10 +40,19 @@ class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
     last_day: int | None = None
     key_id: str | None = None
     user_id: str | None = None
-    team_id: str | None = None
+    team_ids: tuple[str, ...] | None = None  # none named: whatever has a team
     organization_id: str | None = None
     model: str | None = None
     provider: str | None = None
+
+
+class LabelFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tags or end users, and on which days (both inclusive); no labels named mean any."""
+
+    kind: Literal["tag", "end_user"]
+    first_day: int
+    last_day: int
+    labels: tuple[str, ...] = ()
 
 
 class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,15 +81,6 @@ class Sum(msgspec.Struct, frozen=True):
     cost: Nano = 0
 
 
-class LabelSum(msgspec.Struct, frozen=True):
-    """What a tag or an end user consumed; `cost` is nanodollars."""
-
-    label: str
-    requests: int
-    tokens: int
-    cost: Nano
-
-
 class UsageReports:
     """Reads of the ledger for people and programs."""
 
@@ -82,7 +88,7 @@ class UsageReports:
         self._database = database
 
     async def sums(
-        self, by: Sequence[Dimension], where: UsageFilter, *, largest: int | None = None, offset: int = 0
+        self, by: Sequence[Dimension], where: UsageFilter, *, largest: int | None = None, of: Places | None = None
     ) -> list[Sum]:
         """Sums from the daily rollup, grouped and ordered by `by`.
 
@@ -90,43 +96,70 @@ class UsageReports:
             by: dimensions to group by; none gives one sum over everything.
             where: days and owners.
             largest: only so many groups, those of the highest cost, highest first.
-            offset: groups to leave out before them.
+            of: only these pairs of day and key.
         """
-        table = _rollup(by, where)
-        columns = [table.c[name] for name in by]
-        counts = [func.coalesce(func.sum(table.c[name]), 0).label(name) for name in _COUNTS]
-        query = select(*columns, *counts).where(_daily_condition(table, where)).group_by(*columns).order_by(*columns)
-        if largest is not None:
-            costliest = func.sum(table.c.cost).desc()
-            query = query.order_by(None).order_by(costliest, *columns).limit(largest).offset(offset)
+        table = _rollup(by, where) if of is None else usage_daily
+        condition = _daily_condition(table, where)
+        if of is None:
+            return await self._sums(table, by, condition, largest)
+        found: list[Sum] = []
+        for start in range(0, len(of), _IN_LIST):
+            pairs = tuple_(table.c.day, table.c.key_id).in_(of[start : start + _IN_LIST])
+            found += await self._sums(table, by, and_(pairs, condition), largest)
+        return found
+
+    async def costliest_keys(self, where: UsageFilter, limit: int) -> Places:
+        """The pairs of day and key that cost most, highest first."""
+        places = usage_daily.c.day, usage_daily.c.key_id
+        query = select(*places).where(_daily_condition(usage_daily, where)).group_by(*places)
         async with self._database.read() as connection:
-            rows = await connection.execute(query)
-            return [Sum(tuple(row[: len(columns)]), *map(int, row[len(columns) :])) for row in rows]
+            found = await connection.execute(query.order_by(func.sum(usage_daily.c.cost).desc(), *places).limit(limit))
+            return [(day, key_id) for day, key_id in found]
 
     async def days(self, where: UsageFilter, *, limit: int, offset: int) -> tuple[list[int], int]:
         """Days that have usage, newest first, and how many there are."""
         table = _rollup((), where)
-        query = select(table.c.day).where(_daily_condition(table, where)).distinct().order_by(table.c.day.desc())
-        async with self._database.read() as connection:
-            days = [day for (day,) in await connection.execute(query)]
-        return days[offset : offset + limit], len(days)
+        return await self._days(table, _daily_condition(table, where), limit, offset)
 
-    async def labels(
-        self, kind: Literal["tag", "end_user"], first_day: int, last_day: int, *, limit: int
-    ) -> list[LabelSum]:
-        """The costliest tags or end users of these days."""
-        table = usage_labels.c
-        sums = [func.sum(table[name]).label(name) for name in ("requests", "tokens", "cost")]
-        query = select(table.label, *sums).where(table.kind == kind, table.day.between(first_day, last_day))
-        query = query.group_by(table.label).order_by(func.sum(table.cost).desc(), table.label).limit(limit)
-        async with self._database.read() as connection:
-            return [LabelSum(label, *map(int, rest)) for label, *rest in await connection.execute(query)]
+    async def label_sums(
+        self,
+        by: Sequence[Literal["day", "label"]],
+        where: LabelFilter,
+        *,
+        largest: int | None = None,
+    ) -> list[Sum]:
+        """Sums by tag or end user, like `sums`. A request that has two of the labels counts for each."""
+        return await self._sums(usage_labels, by, _label_condition(where), largest)
+
+    async def label_days(self, where: LabelFilter, *, limit: int, offset: int) -> tuple[list[int], int]:
+        """Days on which these labels were seen, newest first, and how many there are."""
+        return await self._days(usage_labels, _label_condition(where), limit, offset)
 
     async def label_names(self, kind: Literal["tag", "end_user"], *, limit: int) -> list[str]:
         """Tags or end users ever seen, in alphabetical order."""
         query = select(usage_labels.c.label).where(usage_labels.c.kind == kind).distinct()
         async with self._database.read() as connection:
             return [label for (label,) in await connection.execute(query.order_by(usage_labels.c.label).limit(limit))]
+
+    async def _sums(
+        self, table: Table, by: Sequence[str], condition: ColumnElement[bool], largest: int | None
+    ) -> list[Sum]:
+        columns = [table.c[name] for name in by]
+        counts = [func.coalesce(func.sum(table.c[name]), 0).label(name) for name in _COUNTS]
+        query = select(*columns, *counts).where(condition).group_by(*columns).order_by(*columns)
+        if largest is not None:
+            query = query.order_by(None).order_by(func.sum(table.c.cost).desc(), *columns).limit(largest)
+        async with self._database.read() as connection:
+            rows = await connection.execute(query)
+            return [Sum(tuple(row[: len(columns)]), *map(int, row[len(columns) :])) for row in rows]
+
+    async def _days(
+        self, table: Table, condition: ColumnElement[bool], limit: int, offset: int
+    ) -> tuple[list[int], int]:
+        query = select(table.c.day).where(condition).distinct().order_by(table.c.day.desc())
+        async with self._database.read() as connection:
+            days = [day for (day,) in await connection.execute(query)]
+        return days[offset : offset + limit], len(days)
 
     async def records(
         self, where: LogFilter, *, limit: int, offset: int = 0, before: tuple[int, str] | None = None
@@ -153,18 +186,37 @@ class UsageReports:
             return (await connection.execute(select(func.count()).select_from(found))).scalar_one()
 
 
+def folded(sums: Sequence[Sum], *positions: int) -> list[Sum]:
+    """The same sums, grouped by these positions of their places only, in the order of first sight."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for found in sums:
+        place = tuple(found.place[position] for position in positions)
+        _, *counts = astuple(found)
+        before = groups.get(place)
+        groups[place] = counts if before is None else list(map(add, before, counts))
+    return [Sum(place, *counts) for place, counts in groups.items()]
+
+
 def _rollup(by: Sequence[Dimension], where: UsageFilter) -> Table:
     """The smallest rollup that can tell."""
-    owned = any(name in by or getattr(where, name) is not None for name in _OWNERS)
-    return usage_daily if owned else usage_totals
+    owned = where.team_ids is not None or any(getattr(where, name) is not None for name in _OWNERS)
+    return usage_daily if owned or not set(by).isdisjoint({"team_id", *_OWNERS}) else usage_totals
 
 
 def _daily_condition(table: Table, where: UsageFilter) -> ColumnElement[bool]:
-    days = [
+    parts = [
         table.c.day >= where.first_day if where.first_day is not None else true(),
         table.c.day <= where.last_day if where.last_day is not None else true(),
     ]
-    return and_(*days, *_equal(table, where, (*_OWNERS, "model", "provider")))
+    if where.team_ids is not None:
+        parts.append(table.c.team_id.in_(where.team_ids) if where.team_ids else table.c.team_id != "")
+    return and_(*parts, *_equal(table, where, (*_OWNERS, "model", "provider")))
+
+
+def _label_condition(where: LabelFilter) -> ColumnElement[bool]:
+    table = usage_labels.c
+    named = table.label.in_(where.labels) if where.labels else true()
+    return and_(table.kind == where.kind, table.day.between(where.first_day, where.last_day), named)
 
 
 def _log_condition(where: LogFilter) -> ColumnElement[bool]:
@@ -177,7 +229,10 @@ def _log_condition(where: LogFilter) -> ColumnElement[bool]:
 
 
 def _equal(table: Table, where: msgspec.Struct, names: Sequence[str]) -> list[ColumnElement[bool]]:
-    return [table.c[name] == value for name in names if (value := getattr(where, name)) is not None]
+    parts = [table.c[name] == value for name in names if (value := getattr(where, name)) is not None]
+    if getattr(where, "user_id", None):
+        parts.append(OWNED)  # said again, because the index of users is one of those rows only
+    return parts
 
 
 def _record(row: Any) -> Record:

@@ -65,16 +65,16 @@ class UsageRepository:
         if not records:
             return
         try:
-            async with self._database.write() as connection:
-                await self._store(connection, records)
-            return
-        except IntegrityError:
-            pass  # some are known: rare enough to undo all, and to ask before the second attempt
-        try:
-            async with self._database.write() as connection:
-                await self._store(connection, await _unknown(connection, records))
-        except IntegrityError as error:  # somebody else saved the same records meanwhile
-            raise unavailable() from error
+            await self._write(records, ask=False)
+        except IntegrityError:  # some are known: so rare that all is undone, and tried again after a question
+            try:
+                await self._write(records, ask=True)
+            except IntegrityError as error:  # somebody else saved the same records meanwhile
+                raise unavailable() from error
+
+    async def _write(self, records: Sequence[Record], *, ask: bool) -> None:
+        async with self._database.write() as connection:
+            await self._store(connection, await _unknown(connection, records) if ask else records)
 
     async def _store(self, connection: AsyncConnection, records: Sequence[Record]) -> None:
         sums = _Sums()
@@ -93,7 +93,7 @@ class UsageRepository:
         plain["outcome"] = map(_OUTCOMES.__getitem__, columns["outcome"])
         plain["price"] = map(_PRICES.__getitem__, columns["price"])
         plain["tags"] = [json_text(tags) if tags else "[]" for tags in columns["tags"]]
-        return zip(*(plain.get(name, columns.get(name)) for name in _STORED), strict=True)  # type: ignore[arg-type]
+        return zip(*(plain.get(name, columns.get(name)) for name in _STORED), strict=True)
 
 
 _OUTCOMES = {outcome: outcome.value for outcome in Outcome}

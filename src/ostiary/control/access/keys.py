@@ -37,6 +37,7 @@ from ostiary.store.rows import MILLISECONDS, KeyRow
 ENTROPY = 64  # bytes: 10 for the kid, the rest for the secret
 LARGEST_PAGE = 1000
 LARGEST_BULK = 500
+TOLD_AT_ONCE = 100  # keys that the data plane is told of in one turn of the event loop
 FOR_EVER = "-1"  # a duration that takes the expiry away
 ATTEMPTS = 3  # at a change that somebody else's change overtakes
 
@@ -81,7 +82,7 @@ class KeyService:
         clock: for expiry and budget windows.
         region: part of every key made here.
         defaults: `default_key_generate_params`: fields for requests that leave them out.
-        upper: `upperbound_key_generate_params`: the most a request may ask for, and what it gets when it leaves it out.
+        upper: `upperbound_key_generate_params`: the most a request may ask for, and what a new key gets without asking.
         entropy: bytes for new keys.
     """
 
@@ -108,7 +109,7 @@ class KeyService:
 
     async def generate(self, document: Mapping[str, object], caller: Caller) -> dict[str, object]:
         """A new key. The answer holds its text, this once."""
-        document = self._within_bounds({**self._defaults, **document})
+        document = self._within_bounds({**dict.fromkeys(self._upper), **self._defaults, **document})
         fields = read(document, GenerateKey)
         text = self._own_text(fields.key, "key") or mint_key(self._region, self._entropy(ENTROPY))
         now = self._now()
@@ -195,6 +196,7 @@ class KeyService:
 
     async def update(self, document: Mapping[str, object], caller: Caller) -> dict[str, object]:
         """Change what the document names."""
+        document = self._within_bounds({**document})
         fields = read(document, UpdateKey)
         row = await self._change(
             fields.key, fields, _further(document, UpdateKey), caller, cancel=fields.cancel_in_flight
@@ -254,6 +256,7 @@ class KeyService:
         """A new text for a key, with changes where the document names some. The old one works until its grace ends."""
         if document.get("new_master_key") is not None:
             raise wrong("new_master_key", "the master key is not changed over the network")
+        document = self._within_bounds({**document})
         fields = read(document, RegenerateKey)
         name = key or fields.key
         if name is None:
@@ -270,6 +273,16 @@ class KeyService:
         """Set what a key has spent in its running window."""
         fields = KeyFields(spend=read(document, ResetSpend).reset_to)
         return key_view(await self._change(key, fields, {}, caller, cancel=False))
+
+    async def reset_all_spend(self, caller: Caller) -> dict[str, object]:
+        """Begin a new budget window for every key, in which nothing is spent. What was used stays in the ledger."""
+        await self._keys.begin_windows(caller.id)
+        last = ""
+        while rows := await self._keys.after(last, TOLD_AT_ONCE):
+            for row in rows:
+                self._changes.key_changed(row.virtual_key())
+            last = rows[-1].id
+        return {"message": "Spend for all API Keys reset successfully", "status": "success"}
 
     async def _change(
         self,
@@ -333,12 +346,16 @@ class KeyService:
             changes["budget_from"] = self._now()
         extra = {**row.extra, **further}
         spend = None if fields.spend is UNSET else money(fields.spend or 0, "spend")
+        if spend is not None:  # a new window: the data plane takes a spend over with a later window only
+            changes["budget_from"] = max(self._now(), row.spend_from + 1)
         return msgspec.structs.replace(row, **changes, extra=extra), spend
 
     def _within_bounds(self, document: dict[str, object]) -> dict[str, object]:
-        """The document with what the configuration's upper bounds add, refused where it goes beyond one."""
+        """The document with the configuration's upper bounds for fields that are null, refused beyond one of them."""
         for name, most in self._upper.items():
-            if document.get(name) is None:
+            if name not in document:
+                continue
+            if document[name] is None:
                 document[name] = most
             elif _size(document[name], name) > _size(most, name):
                 raise wrong(name, f"at most {most}")

@@ -24,6 +24,7 @@ class Permission(StrEnum):
     MODEL_UPDATE = "model:update"
     MODEL_DELETE = "model:delete"
     USAGE_READ = "usage:read"
+    SPEND_RESET = "spend:reset"
     API_READ = "api:read"
 
 

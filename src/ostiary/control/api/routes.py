@@ -14,6 +14,7 @@ from ostiary.control.access.models import ModelService
 from ostiary.control.access.permissions import Caller, Permission
 from ostiary.control.usage import queries as q
 from ostiary.control.usage.activity import ActivityService
+from ostiary.control.usage.cost import Calculate, CostService
 from ostiary.control.usage.logs import SpendLogService
 from ostiary.control.usage.spend import SpendService
 
@@ -26,6 +27,7 @@ class Services(msgspec.Struct, frozen=True):
     logs: SpendLogService
     activity: ActivityService
     spend: SpendService
+    costs: CostService = CostService(lambda _model: ())  # without prices, every model is unknown
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -108,6 +110,12 @@ LOG_ROUTES = (
         "GET", "/user/daily/activity/aggregated", P.USAGE_READ,
         lambda s, c: s.activity.aggregated(c.query), query=q.Activity,
     ),
+    Route(
+        "GET", "/team/daily/activity", P.USAGE_READ, lambda s, c: s.activity.by_team(c.query), query=q.TeamActivity
+    ),
+    Route("GET", "/tag/daily/activity", P.USAGE_READ, lambda s, c: s.activity.by_tag(c.query), query=q.TagActivity),
+    Route("POST", "/spend/calculate", P.USAGE_READ, lambda s, c: s.costs.calculate(c.document), Calculate),
+    Route("POST", "/global/spend/reset", P.SPEND_RESET, lambda s, c: s.keys.reset_all_spend(c.caller)),
 )  # fmt: skip
 
 SPEND_ROUTES = tuple(

@@ -27,16 +27,33 @@ class SpendLogs(msgspec.Struct, kw_only=True):
     cursor: str | None = None
 
 
-class Activity(msgspec.Struct, kw_only=True):
-    """`GET /user/daily/activity`: `page_size` counts days."""
+class DailyActivity(msgspec.Struct, kw_only=True):
+    """What every `…/daily/activity` takes: `page_size` counts days."""
 
     start_date: str | None = None
     end_date: str | None = None
+    page: Limit = 1
+    page_size: Limit = 10
+
+
+class Activity(DailyActivity, kw_only=True):
+    """`GET /user/daily/activity`."""
+
     model: str | None = None
     api_key: str | None = None
     user_id: str | None = None
-    page: Limit = 1
-    page_size: Limit = 10
+
+
+class TeamActivity(Activity, kw_only=True):
+    """`GET /team/daily/activity`."""
+
+    team_ids: str | None = None
+
+
+class TagActivity(DailyActivity, kw_only=True):
+    """`GET /tag/daily/activity`."""
+
+    tags: str | None = None
 
 
 class Spend(msgspec.Struct, kw_only=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from ostiary.control.access.documents import read, wrong
 from ostiary.control.access.keyfields import dollars
 from ostiary.control.usage.names import KeyBook
 from ostiary.control.usage.queries import Spend, day_range, day_text
 from ostiary.core.clock import Clock
-from ostiary.store.reports import Dimension, Sum, UsageFilter, UsageReports
+from ostiary.store.reports import Dimension, LabelFilter, Sum, UsageFilter, UsageReports
 from ostiary.store.usage import DAY_MILLISECONDS
 
 DEFAULT_DAYS = 30
@@ -94,9 +95,10 @@ class SpendService:
 
     async def tags(self, query: Mapping[str, object]) -> dict[str, object]:
         """The costliest tags."""
-        asked, where = await self._asked(query)
-        found = await self._reports.labels("tag", *_days(where), limit=_limit(asked))
-        rows = [{"name": tag.label, "spend": dollars(tag.cost), "log_count": tag.requests} for tag in found]
+        rows = [
+            {"name": tag.place[0], "spend": dollars(tag.cost), "log_count": tag.requests}
+            for tag in await self._labels(query, "tag")
+        ]
         return {"spend_per_tag": rows}
 
     async def tag_names(self) -> dict[str, object]:
@@ -105,10 +107,9 @@ class SpendService:
 
     async def end_users(self, query: Mapping[str, object]) -> list[dict[str, object]]:
         """The costliest end users."""
-        asked, where = await self._asked(query)
-        found = await self._reports.labels("end_user", *_days(where), limit=_limit(asked))
         return [
-            {"end_user": user.label, "total_count": user.requests, "total_spend": dollars(user.cost)} for user in found
+            {"end_user": user.place[0], "total_count": user.requests, "total_spend": dollars(user.cost)}
+            for user in await self._labels(query, "end_user")
         ]
 
     async def activity(self, query: Mapping[str, object]) -> dict[str, object]:
@@ -128,12 +129,21 @@ class SpendService:
         asked, where = await self._asked(query)
         return await self._reports.sums((dimension,), where, largest=_limit(asked))
 
+    async def _labels(self, query: Mapping[str, object], kind: Literal["tag", "end_user"]) -> list[Sum]:
+        asked = read(query, Spend, strict=False)
+        first, last = self._range(asked)
+        where = LabelFilter(kind=kind, first_day=first, last_day=last)
+        return await self._reports.label_sums(("label",), where, largest=_limit(asked))
+
     async def _asked(self, query: Mapping[str, object]) -> tuple[Spend, UsageFilter]:
         asked = read(query, Spend, strict=False)
-        today = int(self._clock.now() * 1000) // DAY_MILLISECONDS
-        first, last = day_range(asked.start_date, asked.end_date, today, DEFAULT_DAYS)
+        first, last = self._range(asked)
         key_id = await self._book.id_of(asked.api_key)
         return asked, UsageFilter(first_day=first, last_day=last, key_id=key_id)
+
+    def _range(self, asked: Spend) -> tuple[int, int]:
+        today = int(self._clock.now() * 1000) // DAY_MILLISECONDS
+        return day_range(asked.start_date, asked.end_date, today, DEFAULT_DAYS)
 
 
 def _activity(sums: list[Sum]) -> dict[str, object]:
@@ -150,12 +160,6 @@ def _activity(sums: list[Sum]) -> dict[str, object]:
         "sum_api_requests": sum(found.requests for found in sums),
         "sum_total_tokens": sum(found.input + found.output for found in sums),
     }
-
-
-def _days(where: UsageFilter) -> tuple[int, int]:
-    assert where.first_day is not None
-    assert where.last_day is not None
-    return where.first_day, where.last_day
 
 
 def _limit(asked: Spend) -> int:

@@ -21,7 +21,8 @@ from ostiary.core.record import Record
 from ostiary.gateway.ledger.journal import Journal, Position
 from ostiary.gateway.ports import RecordSink
 
-BATCH = 500  # records
+BATCH = 2000  # records of one transaction: its fixed cost vanishes among them
+READ = 500  # records read back from the journal at once, which blocks
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between attempts to save
 
 
@@ -82,7 +83,7 @@ class Backlog:
                 return list(islice(self._at_hand, most))
             if self.spilled is None:
                 return []
-            records, self._next = self.journal.read(self.spilled, most)
+            records, self._next = self.journal.read(self.spilled, min(most, READ))
             if records:
                 return records
             self._proceed(self._next)
