@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hmac
 import os
 import random
 import secrets
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from ostiary.catalog.providers import load_providers
 from ostiary.cli.clock import SystemClock
 from ostiary.cli.house import House, Options
 from ostiary.cli.reload import refuse_errors
-from ostiary.cli.server import Server
+from ostiary.cli.server import ListenError, Server, bind
 from ostiary.cli.status import Status
 from ostiary.config.load import load
 from ostiary.config.shapes import Loaded
@@ -45,6 +47,7 @@ from ostiary.gateway.upstream.pool import Upstream
 from ostiary.gateway.upstream.proxy import ignored_variables
 from ostiary.observe.log import log
 from ostiary.observe.metrics import Tally
+from ostiary.store.database import database_file
 from ostiary.store.instance import open_store
 from ostiary.store.keys import KeyRepository
 from ostiary.store.models import ModelRepository
@@ -55,6 +58,8 @@ from ostiary.vault.master import load_master_key
 
 DEFAULT_DIRECTORY = "ostiary-data"
 ADMIN_DIGEST_FILE = "admin.digest"
+DATABASE = "ostiary.db"
+JOURNAL = "journal"
 
 
 class StartError(Exception):
@@ -67,9 +72,20 @@ async def build(options: Options, environment: Mapping[str, str]) -> House:
     Raises:
         StartError: with one line that says what is wrong.
     """
+    return await _built(options, environment, _loaded(options, environment))
+
+
+def _loaded(options: Options, environment: Mapping[str, str]) -> Loaded:
+    loaded = load(options.config, environment, dev=options.dev)
     try:
-        loaded = load(options.config, environment, dev=options.dev)
         refuse_errors(loaded.problems)
+    except Fault as fault:
+        raise StartError(fault.public) from fault
+    return loaded
+
+
+async def _built(options: Options, environment: Mapping[str, str], loaded: Loaded) -> House:
+    try:
         return await _build(options, environment, loaded)
     except Fault as fault:
         raise StartError(fault.public) from fault
@@ -80,14 +96,16 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
     for name in ignored_variables(environment):
         log().info("an environment variable that other programs obey is ignored here", variable=name)
     directory = _data_directory(loaded)
-    url = loaded.general.database_url.reveal() if loaded.general.database_url else f"sqlite:///{directory}/ostiary.db"
+    journal_path, database_path = directory / JOURNAL, directory / DATABASE
+    url = loaded.general.database_url.reveal() if loaded.general.database_url else f"sqlite:///{database_path}"
     region = loaded.general.region if environment.get("OSTIARY_REGION") else None
-    store = await open_store(url, load_master_key(directory, environment), clock, region)
+    master = load_master_key(directory, environment, needed_by=(database_file(url), journal_path))
+    store = await open_store(url, master, clock, region)
     digest = digester(store.keyring.key(Purpose.APIKEY_PEPPER))
     object_key = store.keyring.key(Purpose.OBJECT_NAME)
     tally = Tally()
     segment = loaded.ostiary.ledger.segment_mb * 1024 * 1024
-    journal = Journal(directory / "journal", int(clock.now() * 1000), segment_bytes=segment, damaged=_damaged)
+    journal = Journal(journal_path, int(clock.now() * 1000), segment_bytes=segment, damaged=_damaged)
     ledger = Ledger(journal, clock, tally.settled)
     keys = KeyRepository(store.database, clock)
     sweeper = Sweeper(loop)
@@ -118,6 +136,7 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         store=store,
         digest=digest,
         admin_digest=admin_digest,
+        configured_admin=functools.partial(_configured_admin, digest),
         shown_key=new_key or "<your key>",
         clock=clock,
         plane=plane,
@@ -156,15 +175,23 @@ def _data_directory(loaded: Loaded) -> Path:
     directory = Path(loaded.general.data_dir or DEFAULT_DIRECTORY).absolute()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StartError(f"the data directory {directory} is a file, not a directory") from None
     except OSError as error:
         raise StartError(f"the data directory {directory} cannot be made: {error.strerror}") from None
     return directory
 
 
+def _configured_admin(digest: Callable[[str], bytes], loaded: Loaded) -> bytes | None:
+    key = loaded.general.admin_key
+    return digest(key.reveal()) if key is not None else None
+
+
 def _admin(loaded: Loaded, directory: Path, digest: Callable[[str], bytes], region: str) -> tuple[bytes, str]:
     """The digest of the administrator's key: configured, or made at the first start; and the text of a new one."""
-    if loaded.general.admin_key is not None:
-        return digest(loaded.general.admin_key.reveal()), ""
+    configured = _configured_admin(digest, loaded)
+    if configured is not None:
+        return configured, ""
     path = directory / ADMIN_DIGEST_FILE
     if path.exists():
         try:
@@ -184,14 +211,24 @@ async def serve(options: Options, environment: Mapping[str, str]) -> None:
     Raises:
         StartError: it could not start.
     """
-    house = await build(options, environment)
+    loaded = _loaded(options, environment)
+    port = options.port if options.port is not None else loaded.general.port
+    try:
+        listeners = bind(options.host, port)  # before anything is made, or said
+    except ListenError as error:
+        raise StartError(str(error)) from None
+    with contextlib.ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        await _serve(await _built(options, environment, loaded), listeners)
+
+
+async def _serve(house: House, listeners: list[socket.socket]) -> None:
     door = FrontDoor(house.plane)
     house.status.attach(house, door)
     own = house.loaded.ostiary
     config = uvicorn.Config(
         app=_control_app(house),
-        host=options.host,
-        port=options.port if options.port is not None else house.loaded.general.port,
         http=edge_protocol(door, _edge_limits(house.loaded), house.plane.sweeper),
         ws="none",
         lifespan="off",
@@ -202,7 +239,7 @@ async def serve(options: Options, environment: Mapping[str, str]) -> None:
         backlog=2048,
         timeout_graceful_shutdown=max(int(own.drain_seconds), 0),
     )
-    announce = house.status.announcer(options.say)
+    announce = house.status.announcer(house.options.say)
     server = Server(config, ready=announce, stopping=house.status.stop, closed=house.close)
     flusher = Flusher(
         house.ledger.backlog,
@@ -219,7 +256,7 @@ async def serve(options: Options, environment: Mapping[str, str]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
     # uvicorn raises the signal again once it has stopped; by then everything is closed and there is nothing to do
     signal.signal(signal.SIGTERM, lambda *_: None)
-    await server.serve()
+    await server.serve(listeners)
     if not server.started:
         raise StartError("the listener could not be opened")
 

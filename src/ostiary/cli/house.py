@@ -62,6 +62,7 @@ class House:
     store: Store
     digest: Callable[[str], bytes]
     admin_digest: bytes  # in force: of the configured admin key, else of the one made at the first start
+    configured_admin: Callable[[Loaded], bytes | None]
     shown_key: str  # what the start-up hint may show: the new admin key at the first start, else a placeholder
     clock: SystemClock
     plane: Plane
@@ -81,9 +82,12 @@ class House:
     reload_again: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     began: Loaded = field(init=False)  # the configuration of the start: some settings are read only there
+    read: Signature = field(init=False)  # of the files, before they were read last
 
     def __post_init__(self) -> None:
         self.began = self.loaded
+        self.watched = self.loaded.files
+        self.read = signature(self.watched)
 
     # --- policy ---
 
@@ -94,14 +98,14 @@ class House:
             Fault: INVALID_REQUEST, naming each problem.
         """
         refuse_errors(loaded.problems)
-        key = loaded.general.admin_key
+        configured = self.configured_admin(loaded)
         compiled = compile_snapshot(
             loaded,
             stored,
             load_providers(),
             load_models(),
             revision=self.revision + 1,
-            admin_digest=self.digest(key.reveal()) if key is not None else self.admin_digest,
+            admin_digest=self.admin_digest if configured is None else configured,
             demo=self.options.demo or loaded.ostiary.demo,
         )
         refuse_errors(compiled.problems)
@@ -221,14 +225,12 @@ class House:
 
         A change counts once two looks find the same: a file that is being written is left alone.
         """
-        self.watched = self.loaded.files
-        read: Signature = signature(self.watched)  # before the reload: what changes during it is seen
-        last = read
+        last = self.read
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
             seen = signature(self.watched)
-            if seen == last != read:
-                read = seen
+            if seen == last != self.read:
+                self.read = seen  # before the reload: what changes during it is seen
                 await self.reload()
             last = seen
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from ostiary import __version__
 
+LAST_PORT = 65535
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("-c", "--config", help="configuration file (YAML, LiteLLM's shape); none: the demo model")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: 4000)")
+    serve.add_argument("--port", type=_port, help="port to listen on; 0 takes a free one (default: 4000)")
     serve.add_argument("--workers", type=int, default=1, help="worker processes (default: %(default)s)")
     serve.add_argument("--demo", action="store_true", help="offer the built-in model besides the configured ones")
     serve.add_argument("--dev", action="store_true", help="accept weak admin keys; never in production")
@@ -60,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("config", help="configuration file")
     check.add_argument("--dev", action="store_true", help="accept weak admin keys")
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= LAST_PORT):
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to {LAST_PORT}")
+    return int(text)
 
 
 def _say(line: str) -> None:

@@ -6,6 +6,7 @@ It must not know what it serves.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import socket
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,35 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the text is one line for the operator."""
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets bound to every address of `host`, not listening yet: nobody else can take the port from here on.
+
+    Raises:
+        ListenError: with one line that names port and host.
+    """
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            bound.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+    except OSError as error:
+        for listener in bound:
+            listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ListenError(f"port {port} on {host} is in use") from None
+        raise ListenError(f"port {port} on {host} cannot be listened on: {error.strerror}") from None
+    return bound
 
 
 class Server(uvicorn.Server):

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ostiary.core.fault import Fault, Kind, Origin
@@ -33,9 +33,12 @@ class MasterKey:
         return f"MasterKey(id={self.id}, source={self.source})"
 
 
-def load_master_key(directory: Path, environment: Mapping[str, str]) -> MasterKey:
+def load_master_key(directory: Path, environment: Mapping[str, str], *, needed_by: Iterable[Path] = ()) -> MasterKey:
     """The master key of this instance: `OSTIARY_MASTER_KEY`, else `OSTIARY_MASTER_KEY_FILE`, else `master.key` in
     `directory`, which is made at the first start (directory 0700, file 0600).
+
+    Args:
+        needed_by: what an earlier start made: where one of these is there, the key was lost, and none is made anew.
 
     Raises:
         Fault: INTERNAL, naming the source and what is wrong with it, never the value.
@@ -47,16 +50,20 @@ def load_master_key(directory: Path, environment: Mapping[str, str]) -> MasterKe
         return MasterKey(_checked(_decoded(value.encode("utf-8", "replace"), ENV_VALUE), ENV_VALUE), ENV_VALUE)
     if path is not None:
         return _from_file(Path(path))
-    return _from_file(_made(directory))
+    own = directory / FILE_NAME
+    if not own.exists():
+        remains = next((one for one in needed_by if one.exists()), None)
+        if remains is not None:
+            ways = f"restore the file, or set {ENV_VALUE} or {ENV_FILE}"
+            raise _refusal(f"the master key file {own} is missing, and {remains} cannot be read without it: {ways}")
+        _make(own)
+    return _from_file(own)
 
 
-def _made(directory: Path) -> Path:
-    """The path of the instance's own key file, written first if there is none."""
-    path = directory / FILE_NAME
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = directory / f".{FILE_NAME}.{os.getpid()}"
-    if path.exists():
-        return path
+def _make(path: Path) -> None:
+    """Write a new key file."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{FILE_NAME}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(base64.b64encode(_random()) + b"\n")
@@ -68,7 +75,6 @@ def _made(directory: Path) -> Path:
         pass
     finally:
         fresh.unlink()
-    return path
 
 
 def _random() -> bytes:
