@@ -15,7 +15,8 @@ from ostiary.core.fault import Fault, Kind
 from ostiary.core.key import VirtualKey
 from ostiary.core.operation import Endpoint, Operation
 from ostiary.core.snapshot import Deployment, PolicySnapshot
-from ostiary.gateway.policy.authorise import find_group, listed, matched, may_route, may_use, resolve, usable
+from ostiary.core.wildcard import matched
+from ostiary.gateway.policy.authorise import find_group, listed, may_route, may_use, resolve, usable
 
 
 def deployment(name: str, home: str = "") -> Deployment:

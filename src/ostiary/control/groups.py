@@ -11,6 +11,7 @@ from ostiary.config.problem import Place, Problem, error, warning
 from ostiary.config.shapes import Loaded
 from ostiary.control.deployments import Built
 from ostiary.core.snapshot import Deployment, RoutingSettings
+from ostiary.core.wildcard import matched
 
 _ALIAS = "router_settings.model_group_alias"
 _KINDS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
@@ -26,7 +27,8 @@ class Names(msgspec.Struct, frozen=True):
 
     def knows(self, name: str) -> bool:
         """Whether a request for `name` finds deployments."""
-        return name in self.groups or name in self.aliases or any(_fits(pattern, name) for pattern, _ in self.patterns)
+        named = name in self.groups or name in self.aliases
+        return named or any(matched(pattern, name) is not None for pattern, _ in self.patterns)
 
 
 def grouped(built: Iterable[Built]) -> Names:
@@ -57,20 +59,6 @@ def _weighed(rows: list[Built]) -> tuple[Deployment, ...]:
                 for row, weight in zip(rows, stated, strict=True)
             )
     return tuple(row.deployment for row in rows)
-
-
-def _fits(pattern: str, name: str) -> bool:
-    """Whether the name is of the pattern, each star standing for any characters or none. Linear in both."""
-    first, *middle, last = pattern.split("*")
-    position, end = len(first), len(name) - len(last)
-    if not name.startswith(first) or not name.endswith(last) or position > end:
-        return False
-    for literal in middle:
-        found = name.find(literal, position, end)
-        if found < 0:
-            return False
-        position = found + len(literal)
-    return True
 
 
 def with_aliases(names: Names, loaded: Loaded) -> tuple[Names, frozenset[str], list[Problem]]:

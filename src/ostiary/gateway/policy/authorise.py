@@ -12,6 +12,7 @@ from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.key import VirtualKey
 from ostiary.core.operation import Endpoint
 from ostiary.core.snapshot import Deployment, PolicySnapshot
+from ostiary.core.wildcard import matched
 
 ALL_MODELS = "all-proxy-models"
 NO_MODELS = "no-default-models"
@@ -106,37 +107,15 @@ def find_group(snapshot: PolicySnapshot, name: str) -> tuple[Deployment, ...]:
     single = snapshot.deployments.get(name)
     if single is not None:
         return (single,)
-    if len(name) <= LONGEST_NAME:
-        for pattern, deployments in snapshot.patterns:
-            if matched(pattern, name) is not None:
-                return deployments
-    return ()
+    pattern = pattern_of(snapshot, name)
+    return next((found for wildcard, found in snapshot.patterns if wildcard == pattern), ())
 
 
-def matched(pattern: str, name: str) -> tuple[str, ...] | None:
-    """What the stars of a pattern stand for in `name`; None where it does not match. Linear in both lengths.
-
-    Each star but the last takes as little as it can.
-    """
-    literals = pattern.split("*")
-    if not name.startswith(literals[0]) or len(name) < sum(map(len, literals)):
+def pattern_of(snapshot: PolicySnapshot, name: str) -> str | None:
+    """The wildcard that serves a public name which nothing serves by its own: the first that matches."""
+    if len(name) > LONGEST_NAME:
         return None
-    position = len(literals[0])
-    stars: list[str] = []
-    for literal in literals[1:-1]:
-        at = name.find(literal, position)
-        if at < 0:
-            return None
-        stars.append(name[position:at])
-        position = at + len(literal)
-    last = literals[-1]
-    if len(literals) == 1:
-        return () if name == pattern else None
-    end = len(name) - len(last)
-    if end < position or not name.endswith(last):
-        return None
-    stars.append(name[position:end])
-    return tuple(stars)
+    return next((pattern for pattern, _ in snapshot.patterns if matched(pattern, name) is not None), None)
 
 
 def listed(snapshot: PolicySnapshot, key: VirtualKey) -> Iterator[str]:

@@ -6,11 +6,12 @@ its weight over the sum).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ostiary.core.fault import Fault, Kind, Retry
 from ostiary.core.snapshot import Deployment, PolicySnapshot, RoutingSettings
-from ostiary.gateway.policy.authorise import matched
+from ostiary.core.wildcard import matched
+from ostiary.gateway.policy.authorise import pattern_of
 from ostiary.gateway.routing.health import Health
 
 
@@ -65,19 +66,29 @@ def upstream_name(deployment: Deployment, model: str) -> str:
 def fallbacks_for(snapshot: PolicySnapshot, group: str, fault: Fault) -> tuple[str, ...]:
     """The groups to try after `group` has failed with `fault`, in order, at most `max_fallbacks`.
 
-    A client's own error has none, except for a request too long for the model and one its content policy refused,
-    which have lists of their own.
+    A name that only a wildcard serves has the wildcard's lists, where it has none of its own. A client's own error has
+    none, except for a request too long for the model and one its content policy refused, which have lists of their own.
     """
     settings = snapshot.routing
     if fault.kind is Kind.CONTEXT_WINDOW:
-        names = settings.context_window_fallbacks.get(group, ())
+        names = _named(settings.context_window_fallbacks, snapshot, group)
     elif fault.kind is Kind.CONTENT_POLICY:
-        names = settings.content_policy_fallbacks.get(group, ())
+        names = _named(settings.content_policy_fallbacks, snapshot, group)
     elif fault.retry is Retry.NEVER:
         names = ()
     else:
-        names = settings.fallbacks.get(group) or settings.fallbacks.get("*", ()) or settings.default_fallbacks
+        listed = _named(settings.fallbacks, snapshot, group)
+        names = listed or settings.fallbacks.get("*", ()) or settings.default_fallbacks
     return tuple(name for name in names if name != group)[: settings.max_fallbacks]
+
+
+def _named(lists: Mapping[str, tuple[str, ...]], snapshot: PolicySnapshot, group: str) -> tuple[str, ...]:
+    """The list of a group, else that of the wildcard which serves it."""
+    found = lists.get(group)
+    if found is None and group not in snapshot.groups:
+        pattern = pattern_of(snapshot, group)
+        found = lists.get(pattern) if pattern is not None else None
+    return found or ()
 
 
 def retries_for(settings: RoutingSettings, deployment: Deployment, fault: Fault, asked: int | None) -> int:
