@@ -49,7 +49,7 @@ _CONTENT_CODES = frozenset(
     {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"}
 )
 # Statuses whose body concerns the caller's own request and is relayed as it came.
-_CALLERS_FAULT = frozenset({400, 402, 404, 409, 413, 415, 422, 451})
+_CALLERS_FAULT = frozenset({400, 404, 409, 413, 415, 422, 451})
 LARGEST_ERROR = 64 * 1024
 
 
@@ -80,7 +80,7 @@ def decode_fault(status: int, body: bytes, retry_after: float | None = None) -> 
         return _fault(Kind.CONTEXT_WINDOW, "the request is longer than the model's context", status, answer=answer)
     if status in (400, 403, 422) and (code in _CONTENT_CODES or kind_of_error in _CONTENT_CODES):
         return _fault(Kind.CONTENT_POLICY, "the provider's content policy refused the request", 400, answer=answer)
-    if status in (401, 403):
+    if status in (401, 402, 403):  # 402: the account has no money, and the account is the operator's
         return _fault(Kind.UPSTREAM_AUTH, "the provider refused the gateway's credential", 502, retry=Retry.NEXT)
     if status == 429:
         return _fault(
