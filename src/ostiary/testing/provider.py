@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from http.client import responses
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -312,7 +312,8 @@ def _pieces(reply: Answer, script: Script) -> list[bytes]:
 
 
 def _head(reply: Answer, script: Script, length: int | None) -> bytes:
-    lines = [f"HTTP/1.1 {script.status} {HTTPStatus(script.status).phrase}", f"content-type: {reply.content_type}"]
+    phrase = responses.get(script.status, "")  # providers answer with statuses that no list knows
+    lines = [f"HTTP/1.1 {script.status} {phrase}", f"content-type: {reply.content_type}"]
     if script.gzip:
         lines.append("content-encoding: gzip")
     lines += [f"{name}: {value}" for name, value in script.headers]
