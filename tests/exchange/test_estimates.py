@@ -12,9 +12,10 @@ from kit_client import RecordingInbound
 from kit_provider import DONE, JSON, Play
 
 from ostiary.core.operation import Meter
+from ostiary.core.price import FREE, Price, PriceState
 from ostiary.core.record import Outcome
 from ostiary.core.usage import Usage
-from ostiary.gateway.estimate import BASE64_BODY, estimate_of, expected_usage
+from ostiary.gateway.estimate import BASE64_BODY, estimate_of, expected_usage, state_of
 
 GPT = deployment("gpt")
 
@@ -47,11 +48,24 @@ def test_pictures_in_the_body_are_not_counted_by_the_byte() -> None:
         (Meter.CHARACTERS, Usage(characters=7)),
         (Meter.IMAGES, Usage(images=1)),
         (Meter.SECONDS, Usage(milliseconds=1000)),
-        (Meter.REQUESTS, Usage()),
+        (Meter.REQUESTS, Usage(5334)),  # the price is by tokens
     ],
 )
 def test_other_meters_have_rules_of_their_own(meter: Meter, usage: Usage) -> None:
     assert expected(b"x" * 16_000, meter=meter) == usage
+
+
+def test_a_request_with_a_fee_of_its_own_is_no_tokens() -> None:
+    assert expected(meter=Meter.REQUESTS, price=Price(input=5, request=7)) == Usage()
+
+
+@pytest.mark.parametrize("meter", [Meter.IMAGES, Meter.CHARACTERS, Meter.SECONDS])
+def test_a_price_without_a_rate_for_what_is_counted_is_unknown_until_the_answer_states_tokens(meter: Meter) -> None:
+    assert state_of(GPT, meter) is PriceState.UNKNOWN
+    assert state_of(GPT, Meter.TOKENS) is state_of(GPT, Meter.REQUESTS) is GPT.price_state
+    assert state_of(deployment("free", price=FREE, price_state=PriceState.FREE), meter) is PriceState.FREE
+    for price in (Price(image=1, character_in=1, second_out=1), Price(request=1)):
+        assert state_of(deployment("rated", price=price), meter) is GPT.price_state
 
 
 def test_the_floor_is_an_eighth_of_a_token_a_byte_and_costs_without_output() -> None:

@@ -11,6 +11,7 @@ from ostiary.core.money import Nano, dollars_text
 from ostiary.core.record import Record
 
 JSON = b"application/json"
+EVENTS = b"text/event-stream"
 _MEDIA_TYPE = re.compile(rb"[a-z]+/[a-z0-9.+-]+(; ?[a-z]+=\"?[A-Za-z0-9_.-]+\"?)*", re.IGNORECASE)
 # What a browser would run or render with the gateway's origin; such an answer leaves as bytes.
 _RENDERED = (b"text/html", b"application/xhtml", b"image/svg", b"text/xml", b"application/xml", b"text/javascript")
@@ -23,6 +24,14 @@ _ANSWER_LINES = (
     b"x-litellm-attempted-retries: %d\r\nx-litellm-attempted-fallbacks: %d\r\n%s"
 )
 _VALUE = re.compile(rb"[\x20-\x7e]{0,256}")
+
+
+def is_of(value: bytes, wanted: bytes) -> bool:
+    """Whether a Content-Type names this type (lower-case), whatever its own case and its parameters."""
+    if value == wanted:
+        return True
+    size = len(wanted)
+    return value[:size].lower() == wanted and value[size:].lstrip(b" \t")[:1] in (b"", b";")
 
 
 def media_type(value: bytes | None) -> bytes:

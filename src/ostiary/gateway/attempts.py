@@ -19,6 +19,7 @@ from ostiary.core.snapshot import Deployment, PolicySnapshot
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.ports import Inbound
 from ostiary.gateway.routing.plan import backoff, fallbacks_for, order, retries_for
+from ostiary.wire.dialects.openai_chat.request import asked_retries
 
 LONGEST_WAIT = 60.0  # seconds a retry may wait for a provider's Retry-After
 TIMER_SLACK = 0.01  # seconds
@@ -147,17 +148,7 @@ class Attempts:
     def _may_retry(self, deployment: Deployment, fault: Fault, retry: int) -> bool:
         if fault.retry is Retry.NEVER or not self._may_go_on():
             return False
-        return retry <= retries_for(self._settings, deployment, fault, self._asked_retries())
-
-    def _asked_retries(self) -> int | None:
-        """The caller's `num_retries`, if he named one."""
-        raw = self._exchange.own.get("num_retries")
-        if raw is None:
-            return None
-        try:
-            return max(msgspec.json.decode(raw, type=int), 0)
-        except msgspec.DecodeError:
-            raise Fault(Kind.INVALID_REQUEST, "'num_retries' must be a whole number", param="num_retries") from None
+        return retry <= retries_for(self._settings, deployment, fault, asked_retries(self._exchange.own))
 
     async def _pause(self, ready: tuple[Deployment, ...], excluded: set[str], fault: Fault, retry: int) -> None:
         """Wait before the next try, unless another deployment can serve at once."""

@@ -11,15 +11,15 @@ import asyncio
 import msgspec
 
 from ostiary.core.fault import Fault, Kind
-from ostiary.core.operation import BodyKind, Meter
+from ostiary.core.operation import BodyKind, Meter, Operation
 from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
 from ostiary.core.snapshot import Deployment
-from ostiary.core.usage import NOTHING, Usage
-from ostiary.gateway.answer import JSON, media_type, retry_after
+from ostiary.core.usage import Usage
+from ostiary.gateway.answer import EVENTS, JSON, is_of, media_type, retry_after
 from ostiary.gateway.attempts import Attempts
 from ostiary.gateway.ending import Ending
-from ostiary.gateway.estimate import estimate_of, expected_usage
+from ostiary.gateway.estimate import estimate_of, expected_usage, state_of
 from ostiary.gateway.ledger.account import Account, Estimate
 from ostiary.gateway.objects import is_about_objects
 from ostiary.gateway.plane import Plane
@@ -29,7 +29,15 @@ from ostiary.gateway.ports import Inbound, Route
 from ostiary.gateway.relay import OpaqueTap, Relay
 from ostiary.gateway.upstream.response import Response
 from ostiary.wire.dialects.openai_chat.faults import LARGEST_ERROR, decode_fault
-from ostiary.wire.dialects.openai_chat.raw import FormAsk, answered_usage, asked_usage, read_form
+from ostiary.wire.dialects.openai_chat.raw import (
+    FormAsk,
+    answered_usage,
+    asked_usage,
+    billed_usage,
+    by_tokens,
+    read_form,
+)
+from ostiary.wire.dialects.openai_chat.raw_stream import EventTap
 from ostiary.wire.dialects.openai_chat.reply import bad_answer
 from ostiary.wire.dialects.openai_chat.request import Ask, read
 from ostiary.wire.dialects.openai_chat.stream import StreamTap
@@ -99,7 +107,8 @@ class Exchange(Ending):
         """The public name asked for and the deployments that may serve it and be charged for."""
         key, snapshot = self.account.key, self.snapshot
         if is_about_objects(self._route):
-            placed = await self.plane.objects.place(snapshot, key, self._route, self.inbound, body)
+            plane = self.plane
+            placed = await plane.objects.place(snapshot, key, self._route, self.inbound, body, plane.specific)
             self.ask, self._item, self._judged, self._pinned = placed.ask, placed.item, placed.judged, True
             return placed.ask.model, (placed.deployment,)
         ask = self.ask = self._peek(body)
@@ -123,12 +132,14 @@ class Exchange(Ending):
         route, kind = self._route, self._header(b"content-type")
         default = DEFAULT_MODELS.get(route.endpoint.name, "")
         if route.endpoint.body is BodyKind.MULTIPART:
-            return read_form(body, kind, model=route.model, default_model=default)
-        if kind and kind != JSON and not kind.lower().startswith(JSON):
+            form = read_form(body, kind, model=route.model, default_model=default)
+            self.asked = asked_usage(form, self._meter)
+            return form
+        if kind and not is_of(kind, JSON):
             raise Fault(Kind.UNSUPPORTED_MEDIA, "the request must be application/json")
         ask = read(body, max_depth=self.snapshot.limits.max_depth, model=route.model, default_model=default)
         ask.stream = ask.stream and route.endpoint.streams
-        if self._meter is Meter.CHARACTERS:
+        if self._meter is not Meter.TOKENS:
             self.asked = asked_usage(ask, self._meter)
         return ask
 
@@ -144,7 +155,7 @@ class Exchange(Ending):
         """The deployments a key may be charged for: one with a budget needs a price."""
         if self.account.key.max_budget is None:
             return deployments
-        priced = tuple([d for d in deployments if d.price_state is not PriceState.UNKNOWN])
+        priced = tuple([d for d in deployments if state_of(d, self._meter) is not PriceState.UNKNOWN])
         return priced or deployments  # the ledger refuses the unknown price with its reason
 
     def reserve(self, deployments: tuple[Deployment, ...]) -> None:
@@ -166,6 +177,8 @@ class Exchange(Ending):
             estimate = Estimate(*map(max, estimate, estimate_of(self.expected, deployment)))
             if state is PriceState.FREE:
                 state = deployment.price_state
+        if self._meter is not Meter.TOKENS and any(state_of(d, self._meter) is PriceState.UNKNOWN for d in deployments):
+            state = PriceState.UNKNOWN
         self.entry.reserve(estimate, state)
 
     # --- attempts --------------------------------------------------------------------------------------------------
@@ -205,7 +218,7 @@ class Exchange(Ending):
             if not 200 <= response.status < 300:
                 raise await self._rejected(response)
             kind = response.header(b"content-type") or b""
-            if kind.startswith(JSON) and not (self._pinned and self._route.endpoint.name == "files.content"):
+            if is_of(kind, JSON) and not (self._pinned and self._route.endpoint.name == "files.content"):
                 body = await response.read(self.snapshot.limits.max_answer)
                 record.upstream_ms = before + int((clock.monotonic() - began) * 1000)
                 self.provider_headers = response.headers
@@ -237,14 +250,17 @@ class Exchange(Ending):
         return await plane.upstream.send(out.origin, head, body, timeouts, idempotent=route.endpoint.method == "GET")
 
     async def _rejected(self, response: Response) -> Fault:
-        body = await response.read(LARGEST_ERROR)
+        try:
+            body = await response.read(LARGEST_ERROR)
+        except Fault:  # too long to be an explanation, or it never came: the status says enough
+            body = b""
         return decode_fault(response.status, body, retry_after(response.headers, self.plane.clock.now()))
 
     # --- the answer ------------------------------------------------------------------------------------------------
 
     def _answer(self, body: bytes, kind: bytes) -> None:
         """A document: settle by what it states, then send it in one piece."""
-        usage = answered_usage(body, self._meter, self.asked)
+        usage = answered_usage(body, self._meter, self.asked, None if self._pinned else self.target.price)
         if self.relay is not None and self.relay.committed:
             raise bad_answer()  # comments have gone out: a document cannot follow
         if self._pinned:
@@ -254,8 +270,8 @@ class Exchange(Ending):
 
     async def _relay(self, response: Response, kind: bytes) -> None:
         """A stream, or bytes that are not for us to read."""
-        if kind.startswith(b"text/event-stream"):
-            await self._relay_through(StreamTap(strip_usage=not self.ask.wants_usage), response)
+        if is_of(kind, EVENTS):
+            await self._relay_through(self._tap(response), response)
         elif self._meter is Meter.TOKENS:
             response.abort()
             raise bad_answer()
@@ -265,7 +281,12 @@ class Exchange(Ending):
         else:
             await self._relay_through(OpaqueTap(), response)
 
-    async def _relay_through(self, tap: StreamTap | OpaqueTap, response: Response) -> None:
+    def _tap(self, response: Response) -> StreamTap | EventTap:
+        if self._route.endpoint.operation is Operation.RAW:
+            return EventTap(announced=not response.close_delimited)
+        return StreamTap(strip_usage=not self.ask.wants_usage)
+
+    async def _relay_through(self, tap: StreamTap | EventTap | OpaqueTap, response: Response) -> None:
         if self.relay is None:  # not asked for as a stream: no comments in it
             self.relay = Relay(self.inbound, self.stream_head, self._stream_ends, 0.0, self.plane.loop)
         self.provider_headers = response.headers
@@ -279,4 +300,7 @@ class Exchange(Ending):
         tap = self.relay.tap if self.relay is not None else None
         if isinstance(tap, StreamTap):
             return tap.usage
-        return self.asked if self.asked != NOTHING or self._meter is Meter.REQUESTS else None
+        meter, price = self._meter, None if self._pinned else self.target.price
+        counts = meter is Meter.CHARACTERS or (meter is Meter.REQUESTS and not by_tokens(price))
+        stated = tap.usage if isinstance(tap, EventTap) else None
+        return billed_usage(stated, meter, self.asked if counts else None, price)

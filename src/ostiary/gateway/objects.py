@@ -13,7 +13,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qs
 
 import msgspec
@@ -33,6 +33,9 @@ LINES_AT_ONCE = 100  # of a batch file, before other requests get their turn
 _ID_MEMBERS = ("id", "input_file_id", "output_file_id", "error_file_id")
 _GIVEN_MEMBERS = ("id", "input_file_id")  # of those, what a request may have brought
 _MODEL_FIELDS = ("model", "target_model_names")
+
+# the deployments of a public name, and that name -> the same, with a wildcard's stars filled
+Specific: TypeAlias = Callable[[tuple[Deployment, ...], str], tuple[Deployment, ...]]
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -81,9 +84,12 @@ class Objects:
         self._mac = mac
 
     async def place(
-        self, snapshot: PolicySnapshot, key: VirtualKey, route: Route, inbound: Inbound, body: bytes
+        self, snapshot: PolicySnapshot, key: VirtualKey, route: Route, inbound: Inbound, body: bytes, specific: Specific
     ) -> Placed:
         """Judge a request of the files and batches endpoints.
+
+        Args:
+            specific: gives the deployments of a wildcard the name of one model.
 
         Raises:
             Fault: NOT_FOUND for an id that is not the caller's; what reading and authorising the request raises.
@@ -95,33 +101,41 @@ class Objects:
             )
             raise Fault(Kind.ROUTE_DENIED, public, origin=Origin.POLICY)
         if name == "files.create":
-            return await self._new_file(snapshot, key, inbound, body, kind)
+            return await self._new_file(snapshot, key, inbound, body, kind, specific)
         if name == "batches.create":
             return self._new_batch(snapshot, key, body)
         deployment, item, judged = self.open(snapshot, key, route.item)
         return Placed(PlainAsk(b"", b"application/json", deployment.model_name), deployment, item, judged)
 
     async def _new_file(
-        self, snapshot: PolicySnapshot, key: VirtualKey, inbound: Inbound, body: bytes, kind: bytes
+        self,
+        snapshot: PolicySnapshot,
+        key: VirtualKey,
+        inbound: Inbound,
+        body: bytes,
+        kind: bytes,
+        specific: Specific,
     ) -> Placed:
+        """A file goes to the first deployment of its model, resting or not: it will have to stay where it is put."""
         form = read_form(body, kind, default_model=_named_model(inbound), model_fields=_MODEL_FIELDS)
         group, deployments = resolve(snapshot, key, form.model)
-        deployment = deployments[0]
+        deployment = specific(deployments, group)[0]
         content = None
         judged = form.field("purpose").startswith("batch")  # some providers spell it `batch-api`
         if judged:
-            content = await self._batch_lines(snapshot, key, form, deployment)
+            content = await self._batch_lines(snapshot, key, form, deployment, specific)
         ask = PlainAsk(form.without(_MODEL_FIELDS, file=content), kind, group)
         return Placed(ask, deployment, "", judged)
 
     async def _batch_lines(
-        self, snapshot: PolicySnapshot, key: VirtualKey, form: FormAsk, deployment: Deployment
+        self, snapshot: PolicySnapshot, key: VirtualKey, form: FormAsk, home: Deployment, specific: Specific
     ) -> bytes:
         """Each line authorised and written for the deployment, like a request of its own."""
 
         def rewrite(ask: Ask) -> bytes:
-            _, deployments = resolve(snapshot, key, ask.model)
-            if deployment not in deployments:
+            group, deployments = resolve(snapshot, key, ask.model)
+            deployment = next((d for d in specific(deployments, group) if d.id == home.id), None)
+            if deployment is None:
                 public = "a batch file names models of one deployment only: those of its `model`"
                 raise Fault(Kind.INVALID_REQUEST, public, param="file")
             return ask.patched(deployment.upstream_model, include_usage=False, defaults=deployment.defaults)

@@ -22,7 +22,7 @@ PING = b": ping\n\n"
 
 
 class Tap(Protocol):
-    """What watches a stream: the dialect's `StreamTap` for events, `OpaqueTap` for bytes that nobody reads."""
+    """What watches a stream: the dialect's taps for events, `OpaqueTap` for bytes that nobody reads."""
 
     done: bool
     fault: Fault | None

@@ -11,9 +11,10 @@ import msgspec
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.operation import BodyKind, Endpoint, Meter, Operation
+from ostiary.core.price import FREE, Price
 from ostiary.core.usage import Usage
 from ostiary.wire.dialects.openai_chat.reply import read_usage
-from ostiary.wire.dialects.openai_chat.request import OWN, REFUSED, Ask, Edit, apply
+from ostiary.wire.dialects.openai_chat.request import OWN, REFUSED, Ask, Edit, apply, count
 from ostiary.wire.framing.multipart import Part, boundary_of, parts_of
 
 _RAW = Operation.RAW
@@ -21,6 +22,7 @@ _FORM = BodyKind.MULTIPART
 _NO_BODY = BodyKind.NONE
 _FILE = (Meter.REQUESTS, "file")
 _BATCH = (Meter.REQUESTS, "batch")
+MOST_PICTURES = 1000  # no provider makes as many at once; an estimate beyond would be no number to reckon with
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("moderations", _RAW, "POST", "/moderations", BodyKind.JSON, Meter.REQUESTS, "moderation"),
@@ -149,7 +151,13 @@ def read_form(
 
 
 def asked_usage(ask: Ask | FormAsk, meter: Meter) -> Usage:
-    """What a request alone says of its use: characters to speak. Nothing for other meters."""
+    """What a request alone says of its use: characters to speak, pictures to make. Nothing for other meters.
+
+    Raises:
+        Fault: INVALID_REQUEST for a number of pictures that is none.
+    """
+    if meter is Meter.IMAGES:
+        return Usage(images=_pictures_asked(ask))
     if meter is not Meter.CHARACTERS or not isinstance(ask, Ask) or "input" not in ask.members:
         return Usage()
     try:
@@ -158,8 +166,31 @@ def asked_usage(ask: Ask | FormAsk, meter: Meter) -> Usage:
         return Usage()
 
 
-def answered_usage(body: bytes, meter: Meter, asked: Usage) -> Usage | None:
-    """What a JSON answer says of its use; None where it says nothing the meter can count.
+def _pictures_asked(ask: Ask | FormAsk) -> int:
+    """`n`, at least 1; bounded, whatever the client wrote."""
+    if isinstance(ask, Ask):
+        number = count(ask.members, "n") if "n" in ask.members else None
+    else:
+        text = ask.field("n")
+        if text and not (text.isascii() and text.isdecimal() and len(text) < 10):
+            raise Fault(Kind.INVALID_REQUEST, "'n' must be a number", param="n")
+        number = int(text or 1)
+    return min(max(number or 1, 1), MOST_PICTURES)
+
+
+def rated(price: Price, meter: Meter) -> bool:
+    """Whether a price names a rate for what a meter counts where an answer states no tokens."""
+    if meter is Meter.IMAGES:
+        return bool(price.image or price.request)
+    if meter is Meter.CHARACTERS:
+        return bool(price.character_in or price.character_out or price.request)
+    if meter is Meter.SECONDS:
+        return bool(price.second_in or price.second_out or price.request)
+    return True
+
+
+def answered_usage(body: bytes, meter: Meter, asked: Usage, price: Price | None = None) -> Usage | None:
+    """What a JSON answer says of its use; None where it says nothing that can be counted and billed at this price.
 
     Raises:
         Fault: as `read_usage`.
@@ -167,17 +198,35 @@ def answered_usage(body: bytes, meter: Meter, asked: Usage) -> Usage | None:
     stated = read_usage(body)
     if meter is Meter.TOKENS:
         return stated
-    if meter in (Meter.REQUESTS, Meter.CHARACTERS):
-        return stated or asked
+    return billed_usage(stated, meter, _counted(body, meter, asked, price), price)
+
+
+def billed_usage(stated: Usage | None, meter: Meter, counted: Usage | None, price: Price | None) -> Usage | None:
+    """Tokens, where they are stated, are what is billed, unless the price names rates for what was counted only."""
+    if stated is None:
+        return counted
+    only_counted = price is not None and not (price.input or price.output) and price != FREE and rated(price, meter)
+    return counted if only_counted and stated.total else stated
+
+
+def _counted(body: bytes, meter: Meter, asked: Usage, price: Price | None) -> Usage | None:
+    """What the meter finds in the answer, or in the request where it counts that."""
+    if meter is Meter.CHARACTERS:
+        return asked
+    if meter is Meter.REQUESTS:
+        return None if by_tokens(price) else asked
     try:
         facts = _pictures(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return stated
-    if meter is Meter.IMAGES and stated is None:  # tokens, where stated, are what is billed
+        return None
+    if meter is Meter.IMAGES:
         return Usage(images=len(facts.data)) if facts.data else None
-    if meter is Meter.SECONDS and facts.duration is not None and stated is None:
-        return Usage(milliseconds=_milliseconds(facts.duration))
-    return stated
+    return Usage(milliseconds=_milliseconds(facts.duration)) if facts.duration is not None else None
+
+
+def by_tokens(price: Price | None) -> bool:
+    """Whether a request that is counted as one costs by its tokens all the same, as some reranks do."""
+    return price is not None and not price.request and bool(price.input or price.output)
 
 
 def _milliseconds(duration: float | str) -> int:

@@ -115,6 +115,7 @@ _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _string = msgspec.json.Decoder(str).decode
 _scalar = msgspec.json.Decoder(str | int | float | bool | None).decode
+_whole = msgspec.json.Decoder(int | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -223,7 +224,7 @@ def read(body: bytes, *, max_depth: int, model: str = "", default_model: str = "
 
     Raises:
         Fault: MALFORMED for what is no JSON object or ambiguous, INVALID_REQUEST for governed fields of a wrong type
-            and for members a client may not send.
+            for members a client may not send, and for a number of retries that is none.
     """
     try:
         check_shape(body, max_depth)
@@ -245,7 +246,24 @@ def read(body: bytes, *, max_depth: int, model: str = "", default_model: str = "
     ask = Ask(body, members, model, found)
     if own:
         ask.own = {name: value for name, value in members.items() if name in OWN}
+        asked_retries(ask.own)
     return ask
+
+
+def asked_retries(own: dict[str, msgspec.Raw]) -> int | None:
+    """The caller's `num_retries`; None where he named none.
+
+    Raises:
+        Fault: INVALID_REQUEST for what is not a whole number.
+    """
+    raw = own.get("num_retries")
+    if raw is None:
+        return None
+    try:
+        number = _whole(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Fault(Kind.INVALID_REQUEST, "'num_retries' must be a whole number", param="num_retries") from None
+    return None if number is None else max(number, 0)
 
 
 def _judge(body: bytes, members: dict[str, msgspec.Raw]) -> Outline | None:
@@ -312,15 +330,19 @@ def _flag(members: dict[str, msgspec.Raw], name: str) -> bool:
 def _output_cap(members: dict[str, msgspec.Raw]) -> int | None:
     cap = None
     for name in ("max_completion_tokens", "max_tokens"):
-        if name in members and (count := _count(members, name)) is not None:
-            cap = count if cap is None else max(cap, count)  # whichever of two the provider obeys
+        if name in members and (named := count(members, name)) is not None:
+            cap = named if cap is None else max(cap, named)  # whichever of two the provider obeys
     if cap is None:
         return None
-    return cap * max(_count(members, "n") or 1, 1) if "n" in members else cap
+    return cap * max(count(members, "n") or 1, 1) if "n" in members else cap
 
 
-def _count(members: dict[str, msgspec.Raw], name: str) -> int | None:
-    """A member that is a number of tokens or choices, None for null. Bounded, whatever the client wrote."""
+def count(members: dict[str, msgspec.Raw], name: str) -> int | None:
+    """A member that is a number of tokens or choices, None for null. Bounded, whatever the client wrote.
+
+    Raises:
+        Fault: INVALID_REQUEST for what is no number.
+    """
     try:
         value = _scalar(members[name])
     except (msgspec.DecodeError, UnicodeDecodeError):
