@@ -211,9 +211,7 @@ def test_names_groups_and_routing(real: Loaded) -> None:
         Kind.UPSTREAM_AUTH: 0,
         Kind.TIMEOUT: 1,
         Kind.UPSTREAM_RATE_LIMIT: 2,
-        Kind.CONTENT_POLICY: 0,
         Kind.UPSTREAM_ERROR: 3,
-        Kind.UPSTREAM_REJECTED: 0,
     }
 
 

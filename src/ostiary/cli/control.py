@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ostiary.cli.server import spare_the_collector
+from ostiary.core.fault import Fault, Kind
 from ostiary.observe.log import failure, log
 
 if TYPE_CHECKING:
@@ -65,4 +66,12 @@ def _application(house: House) -> Any:
     )
     header = house.plane.snapshot.key_header
     callers = Callers(house.keys, house.digest, lambda: house.admin_digest, house.clock, header=header)
-    return create_api(services, callers, report=lambda error: log().error("a bug of ours", **failure(error)))
+    return create_api(services, callers, report=_report)
+
+
+def _report(error: Exception) -> None:
+    """A store that cannot be asked is no bug: the operator learns which of the two it is."""
+    if isinstance(error, Fault) and error.kind is Kind.UNAVAILABLE:
+        log().error("a call to the management API could not be answered", problem=error.public)
+    else:
+        log().error("a bug of ours", **failure(error))

@@ -17,9 +17,7 @@ RETRY_KINDS: Mapping[str, Kind] = {
     "AuthenticationErrorRetries": Kind.UPSTREAM_AUTH,
     "TimeoutErrorRetries": Kind.TIMEOUT,
     "RateLimitErrorRetries": Kind.UPSTREAM_RATE_LIMIT,
-    "ContentPolicyViolationErrorRetries": Kind.CONTENT_POLICY,
     "InternalServerErrorRetries": Kind.UPSTREAM_ERROR,
-    "BadRequestErrorRetries": Kind.UPSTREAM_REJECTED,
 }
 
 

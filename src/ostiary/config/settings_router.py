@@ -16,6 +16,7 @@ SHARED: tuple[Setting, ...] = (
 )
 
 _TAGS = "Choosing deployments by tag is not implemented and would not hold."
+_FINAL = "A request refused for what it says is not sent again unchanged."
 _REDIS = "Health and limits live in this process."
 
 _ROUTER: tuple[Setting, ...] = (
@@ -29,9 +30,9 @@ _ROUTER: tuple[Setting, ...] = (
     used("retry_policy.AuthenticationErrorRetries", Shape.WHOLE, "After a refused credential.", least=0),
     used("retry_policy.TimeoutErrorRetries", Shape.WHOLE, "After a timeout.", least=0),
     used("retry_policy.RateLimitErrorRetries", Shape.WHOLE, "After a provider's rate limit.", least=0),
-    used("retry_policy.ContentPolicyViolationErrorRetries", Shape.WHOLE, "After a policy refusal.", least=0),
+    inert("retry_policy.ContentPolicyViolationErrorRetries", Shape.WHOLE, _FINAL, loud=True),
     used("retry_policy.InternalServerErrorRetries", Shape.WHOLE, "After a provider's own failure.", least=0),
-    used("retry_policy.BadRequestErrorRetries", Shape.WHOLE, "After a rejected request.", least=0),
+    inert("retry_policy.BadRequestErrorRetries", Shape.WHOLE, _FINAL, loud=True),
     used("retry_after", Shape.NUMBER, "Least seconds before a retry; a provider's `Retry-After` counts more.", "0.25",
          least=0),
     used("timeout", Shape.NUMBER, "Seconds to the first byte, where a deployment has no `timeout`.", "600",

@@ -68,6 +68,7 @@ class Survey(msgspec.Struct):
         return rows
 
     def _value(self, node: Node, setting: Setting, label: str) -> object:
+        value = conform(node, setting)  # first: what does not fit is said once, and by whoever catches that
         verdict = self._verdict(node, setting)
         hint = ""
         if setting.path.endswith(".*"):  # any name will do, but one that is nearly a known one is probably meant to be
@@ -80,7 +81,7 @@ class Survey(msgspec.Struct):
         if severity and not (verdict.status is Status.REFUSED and setting.path.startswith("model_list[]")):
             place = node.place
             self.problems.append(Problem(severity, place.file, place.line, label, verdict.note))
-        return conform(node, setting)
+        return value
 
     @staticmethod
     def _verdict(node: Node, setting: Setting) -> Verdict:

@@ -46,6 +46,7 @@ class Kind(StrEnum):
     OVERLOADED = "overloaded"
     NO_DEPLOYMENT = "no_deployment"
     UNAVAILABLE = "unavailable"
+    STOPPING = "stopping"
     INTERNAL = "internal"
     CLIENT_TIMEOUT = "client_timeout"
     # what an upstream did
@@ -81,6 +82,7 @@ FAULTS: dict[Kind, tuple[int, str]] = {
     Kind.OVERLOADED: (503, "internal_server_error"),
     Kind.NO_DEPLOYMENT: (429, "rate_limit_error"),
     Kind.UNAVAILABLE: (503, "no_db_connection"),
+    Kind.STOPPING: (503, "internal_server_error"),
     Kind.INTERNAL: (500, "internal_server_error"),
     Kind.CLIENT_TIMEOUT: (408, "bad_request_error"),
     Kind.CONNECT: (502, "internal_server_error"),

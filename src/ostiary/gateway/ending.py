@@ -137,7 +137,7 @@ class Ending(ABC):
             fault = Fault(Kind.BLOCKED_KEY, reason, origin=Origin.POLICY)
             outcome = Outcome.BLOCKED
         else:
-            fault = Fault(Kind.UNAVAILABLE, "the gateway is stopping", origin=Origin.GATEWAY)
+            fault = Fault(Kind.STOPPING, "the gateway is stopping", origin=Origin.GATEWAY)
             outcome = Outcome.CLIENT_GONE if gone else Outcome.TRUNCATED
         status = CLIENT_CLOSED_REQUEST if gone else fault.status
         told = "" if gone else fault.kind.value

@@ -96,5 +96,7 @@ class _Foreign(logging.Handler):
         fields: dict[str, object] = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:
             fields |= failure(record.exc_info[1])
-        text = record.msg if isinstance(record.msg, str) else "message"
+        if isinstance(record.msg, BaseException):
+            fields |= failure(record.msg)
+        text = record.msg if isinstance(record.msg, str) else "a library reports an error"
         _LOG.write(record.levelno, text.strip(), fields)
