@@ -58,7 +58,9 @@ def _application(house: House) -> Any:
     reports = UsageReports(house.store.database)
     book = KeyBook(house.keys, house.digest)
     services = Services(
-        keys=KeyService(house.keys, house.digest, house, house.clock, region=house.store.region),
+        keys=KeyService(
+            house.keys, house.digest, house, house.clock, region=house.store.region, spending=house.spend_of
+        ),
         models=ModelService(house.models, house.compiler, lambda: house.plane.snapshot, house.clock),
         logs=SpendLogService(reports, book, house.clock),
         activity=ActivityService(reports, book, house.clock),

@@ -26,7 +26,7 @@ from ostiary.control.access.keyfields import (
 )
 from ostiary.control.access.keytext import SHORTEST, possible_key, token_digest
 from ostiary.control.access.permissions import Caller, Permission
-from ostiary.control.access.ports import Changes
+from ostiary.control.access.ports import Changes, Spending
 from ostiary.core.clock import Clock
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.ids import key_hint, mint_key, time_ordered_id
@@ -84,6 +84,7 @@ class KeyService:
         defaults: `default_key_generate_params`: fields for requests that leave them out.
         upper: `upperbound_key_generate_params`: the most a request may ask for, and what a new key gets without asking.
         entropy: bytes for new keys.
+        spending: what keys have spent that the store may not know yet.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class KeyService:
         defaults: Mapping[str, object] | None = None,
         upper: Mapping[str, object] | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
+        spending: Spending = lambda _key_id: None,
     ) -> None:
         self._keys = keys
         self._digest = digest
@@ -106,6 +108,7 @@ class KeyService:
         self._defaults = dict(defaults or {})
         self._upper = dict(upper or {})
         self._entropy = entropy
+        self._spending = spending
 
     async def generate(self, document: Mapping[str, object], caller: Caller) -> dict[str, object]:
         """A new key. The answer holds its text, this once."""
@@ -124,7 +127,7 @@ class KeyService:
         row, spend = self._edited(blank, fields, _further(document, GenerateKey), caller)
         row = await self._keys.add(row, spend or 0)
         self._changes.key_changed(row.virtual_key())
-        return {**key_view(row), "key": text}
+        return {**self._view(row), "key": text}
 
     async def generate_for_service(self, document: Mapping[str, object], caller: Caller) -> dict[str, object]:
         """A new key that belongs to a team and to no user."""
@@ -146,7 +149,7 @@ class KeyService:
         own = caller.key is not None and row is not None and row.id == caller.key.id
         if row is None or not (own or caller.may(Permission.KEY_READ)):
             raise _unknown()
-        info = key_view(row)
+        info = self._view(row)
         return {"key": info["token"], "info": info}
 
     async def list(self, query: Mapping[str, object]) -> dict[str, object]:
@@ -176,7 +179,7 @@ class KeyService:
             limit=size,
         )
         return {
-            "keys": [key_view(row) if asked.return_full_object else row.digest.hex() for row in rows],
+            "keys": [self._view(row) if asked.return_full_object else row.digest.hex() for row in rows],
             "total_count": total,
             "current_page": page,
             "total_pages": -(-total // size),
@@ -201,7 +204,7 @@ class KeyService:
         row = await self._change(
             fields.key, fields, _further(document, UpdateKey), caller, cancel=fields.cancel_in_flight
         )
-        view = key_view(row)
+        view = self._view(row)
         return {"key": view["token"], **view}
 
     async def bulk_update(self, document: Mapping[str, object], caller: Caller) -> dict[str, object]:
@@ -226,7 +229,7 @@ class KeyService:
         """Block or unblock a key."""
         asked = read(document, OneKey)
         fields = KeyFields(blocked=blocked)
-        return key_view(await self._change(asked.key, fields, {}, caller, cancel=blocked and asked.cancel_in_flight))
+        return self._view(await self._change(asked.key, fields, {}, caller, cancel=blocked and asked.cancel_in_flight))
 
     async def delete(self, document: Mapping[str, object], caller: Caller) -> dict[str, object]:
         """Delete keys by key, token or alias: all of them, or none when one is unknown."""
@@ -267,12 +270,12 @@ class KeyService:
             name, fields, _further(document, RegenerateKey), caller, cancel=fields.cancel_in_flight,
             text=text, retire_until=None if grace is None else self._now() + grace * MILLISECONDS,
         )  # fmt: skip
-        return {**key_view(row), "key": text}
+        return {**self._view(row), "key": text}
 
     async def reset_spend(self, document: Mapping[str, object], caller: Caller, key: str) -> dict[str, object]:
         """Set what a key has spent in its running window."""
         fields = KeyFields(spend=read(document, ResetSpend).reset_to)
-        return key_view(await self._change(key, fields, {}, caller, cancel=False))
+        return self._view(await self._change(key, fields, {}, caller, cancel=False))
 
     async def reset_all_spend(self, caller: Caller) -> dict[str, object]:
         """Begin a new budget window for every key, in which nothing is spent. What was used stays in the ledger."""
@@ -313,6 +316,10 @@ class KeyService:
                 await self._tell(row, cancel)
                 return row
         raise AssertionError("the last attempt returns or raises")
+
+    def _view(self, row: KeyRow) -> dict[str, object]:
+        spend = self._spending(row.id)
+        return key_view(row if spend is None else msgspec.structs.replace(row, spend=spend))
 
     async def _tell(self, row: KeyRow, cancel: bool) -> None:
         """Digests in their grace are forgotten first, and read anew: the store knows how long they last."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ostiary.control.compile import StoredModel
 from ostiary.core.key import VirtualKey
+from ostiary.core.money import Nano
 
 
 class Changes(Protocol):
@@ -25,6 +26,14 @@ class Changes(Protocol):
 
         It was deleted, or it is in its grace after a regeneration and is to be asked for anew.
         """
+        ...
+
+
+class Spending(Protocol):
+    """What keys have spent, sooner than the store knows it."""
+
+    def __call__(self, key_id: str) -> Nano | None:
+        """Nanodollars spent in the key's running window, unsaved records included; None: the store knows it all."""
         ...
 
 
