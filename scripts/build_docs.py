@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from itertools import groupby
 from pathlib import Path
 
 from ostiary.catalog.reference import providers_markdown
-from ostiary.config.problem import Status
-from ostiary.config.setting import Setting
-from ostiary.config.settings import SETTINGS
+from ostiary.config.reference import configuration_markdown
 from ostiary.core.fault import FAULTS, Kind
 from ostiary.core.operation import BodyKind, Endpoint, Meter
 from ostiary.wire.dialects.openai_chat import raw, wire
@@ -68,37 +65,8 @@ def endpoints() -> str:
     return page("Endpoints", "`wire/dialects`", intro, table(head, map(row, (*wire.ENDPOINTS, *raw.ENDPOINTS))))
 
 
-def configuration() -> str:
-    """Every setting that is known, block by block, and what becomes of it."""
-    intro = (
-        "Used: put in force. Inert: accepted, kept and reported, changes nothing. Refused: the file is not loaded. "
-        "`ostiary check config.yaml` says the same of the settings in a file. `[]` stands for a row of a list."
-    )
-    blocks = [
-        f"## {block}\n\n{table(('Setting', 'Becomes', 'Holds', 'Default', 'Meaning'), map(_setting, rows))}"
-        for block, rows in groupby(sorted(SETTINGS, key=_block), key=_block)
-    ]
-    return page("Configuration", "`config/settings*.py`", intro, *blocks)
-
-
-def _block(setting: Setting) -> str:
-    block, dot, _ = setting.path.partition(".")
-    return f"`{block.removesuffix('[]')}`" if dot or block.endswith("[]") else "Top level"
-
-
-def _setting(setting: Setting) -> tuple[str, ...]:
-    holds = setting.shape.value
-    if setting.choices:
-        holds += f": {', '.join(f'`{choice}`' for choice in setting.choices)}"
-    if setting.least is not None:
-        holds += f", at least {setting.least:g}"
-    status = f"**{setting.status}**" if setting.status is Status.REFUSED else setting.status.value
-    default = setting.default if "`" in setting.default or not setting.default else f"`{setting.default}`"
-    return f"`{setting.path}`", status, holds, default, setting.meaning
-
-
 PAGES: dict[str, Callable[[], str]] = {
-    "configuration.md": configuration,
+    "configuration.md": configuration_markdown,
     "endpoints.md": endpoints,
     "faults.md": faults,
     "providers.md": providers_markdown,
