@@ -23,7 +23,7 @@ from ostiary.catalog.providers import load_providers
 from ostiary.cli.clock import SystemClock
 from ostiary.cli.house import House, Options
 from ostiary.cli.reload import refuse_errors
-from ostiary.cli.server import ListenError, Server, bind
+from ostiary.cli.server import ListenError, Server, listen_on
 from ostiary.cli.status import Status
 from ostiary.config.load import load
 from ostiary.config.shapes import Loaded
@@ -214,7 +214,7 @@ async def serve(options: Options, environment: Mapping[str, str]) -> None:
     loaded = _loaded(options, environment)
     port = options.port if options.port is not None else loaded.general.port
     try:
-        listeners = bind(options.host, port)  # before anything is made, or said
+        listeners = listen_on(options.host, port)  # before anything is made, or said
     except ListenError as error:
         raise StartError(str(error)) from None
     with contextlib.ExitStack() as stack:

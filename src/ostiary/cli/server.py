@@ -31,8 +31,10 @@ class ListenError(Exception):
     """The address cannot be listened on; the text is one line for the operator."""
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to every address of `host`, not listening yet: nobody else can take the port from here on.
+def listen_on(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on every address of `host`: nobody else can take the port from here on.
+
+    Whoever connects waits until the server accepts.
 
     Raises:
         ListenError: with one line that names port and host.
@@ -47,6 +49,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
+            listener.listen()
     except OSError as error:
         for listener in bound:
             listener.close()
