@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostiary.core.credential import CARRIERS
 from ostiary.core.fault import Fault, Kind
-from ostiary.gateway.policy.identify import CARRIERS, credential_of
+from ostiary.gateway.policy.identify import credential_of
 
 
 def refused(headers: list[tuple[bytes, bytes]]) -> Kind:

@@ -9,20 +9,9 @@ from typing import Protocol
 from ostiary.control.access.keytext import possible_key
 from ostiary.control.access.permissions import ADMINISTRATOR, Caller, key_caller
 from ostiary.core.clock import Clock
+from ostiary.core.credential import carried, possible
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.key import VirtualKey
-
-CARRIERS = frozenset(
-    {
-        b"authorization",
-        b"x-api-key",
-        b"api-key",
-        b"x-litellm-api-key",
-        b"x-goog-api-key",
-        b"ocp-apim-subscription-key",
-    }
-)
-LONGEST_CREDENTIAL = 512
 
 
 class KeyFinder(Protocol):
@@ -61,7 +50,7 @@ class Callers:
         self._digest = digest
         self._admin_digest = admin_digest
         self._clock = clock
-        self._carriers = CARRIERS | {header.encode()} if header else CARRIERS
+        self._header = header.encode()
 
     async def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
         """The caller behind a request's headers (lower-case names).
@@ -84,17 +73,9 @@ class Callers:
         return key_caller(key)
 
     def _credential(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        found = {_bare(value) for name, value in headers if name in self._carriers} - {b""}
+        found = carried(headers, self._header)
         if not found:
             raise Fault(Kind.UNAUTHENTICATED, "no credential: send a key as 'Authorization: Bearer sk-…'")
-        if len(found) > 1:
-            raise Fault(Kind.INVALID_REQUEST, "the request carries two different credentials")
-        credential = found.pop()
-        if len(credential) > LONGEST_CREDENTIAL or not credential.isascii():
+        if not possible(found):
             raise Fault(Kind.UNAUTHENTICATED, "the key is not valid")
-        return credential.decode("ascii")
-
-
-def _bare(value: bytes) -> bytes:
-    """The credential without its scheme: `Bearer x` and `x` mean the same key."""
-    return value[7:].strip() if value[:7].lower() == b"bearer " else value.strip()
+        return found.decode("ascii")

@@ -1,54 +1,25 @@
-"""Which credential a request carries, from its headers alone. It must not look at the path, the host or the body."""
+"""The virtual key a request carries. It must not look at anything but the headers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ostiary.core.credential import carried, possible
 from ostiary.core.fault import Fault, Kind
-
-# Every place a client library may put its key. One extractor for all of them.
-CARRIERS = frozenset(
-    {
-        b"authorization",
-        b"api-key",
-        b"x-api-key",
-        b"x-goog-api-key",
-        b"ocp-apim-subscription-key",
-        b"x-litellm-api-key",
-    }
-)
-LONGEST_CREDENTIAL = 512
 
 
 def credential_of(headers: Iterable[tuple[bytes, bytes]], extra: bytes = b"") -> str:
-    """The one credential of a request.
-
-    Args:
-        headers: lower-case names and values.
-        extra: a further carrier named by the configuration, lower-case.
+    """The one credential of a request; arguments as of `carried`.
 
     Raises:
         Fault: UNAUTHENTICATED where there is none or it cannot be one; INVALID_REQUEST for two different ones.
     """
-    found = b""
-    for name, value in headers:
-        if name in CARRIERS or name == extra:
-            text = _bare(value)
-            if found and text and text != found:
-                raise Fault(Kind.INVALID_REQUEST, "the request carries two different credentials")
-            found = text or found
+    found = carried(headers, extra)
     if not found:
         raise Fault(Kind.UNAUTHENTICATED, "no credential: send a virtual key as 'Authorization: Bearer sk-…'")
-    if len(found) > LONGEST_CREDENTIAL or not found.isascii() or not found.decode("ascii").isprintable():
+    if not possible(found):
         raise unknown_key()
     return found.decode("ascii")
-
-
-def _bare(value: bytes) -> bytes:
-    """The credential without its scheme: `Bearer x` and `x` mean the same key."""
-    if value[:7].lower() == b"bearer ":
-        return value[7:].strip()
-    return value.strip()
 
 
 def unknown_key() -> Fault:
