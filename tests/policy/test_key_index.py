@@ -222,6 +222,39 @@ async def test_a_text_in_its_grace_period_shares_the_account_until_its_time_is_u
     assert len(desk.index._retired) == 1, "what has ended is forgotten"
 
 
+async def test_an_account_known_by_a_text_in_grace_alone_leaves_when_it_has_ended_and_it_rests() -> None:
+    desk = Desk()
+    for number in range(3):
+        desk.row(f"sk-old-{number}", f"k{number}", retired_until=desk.clock.now() + 60)
+        await desk.index.find(f"sk-old-{number}")
+    busy = desk.index.account("k1")
+    assert busy is not None
+    busy.running.add(Exchange())
+    desk.row("sk-also-old", "k2", retired_until=desk.clock.now() + 2 * REST_SECONDS)
+    await desk.index.find("sk-also-old")
+    desk.clock.seconds = REST_SECONDS + 61
+    desk.row("sk-other", "other")
+    await desk.index.find("sk-other")
+    assert desk.index.account("k0") is None
+    assert desk.index.account("k1") is busy, "what runs under it must be reached by a change"
+    assert desk.index.account("k2") is not None, "another text of it is still in grace"
+    assert sorted(desk.index._retired) == [b"sk-also-old", b"sk-old-1"]
+
+
+async def test_a_text_in_grace_answers_no_more_for_an_account_that_was_let_go() -> None:
+    desk = Desk(capacity=1)
+    desk.row("sk-new", revision=1)
+    desk.row("sk-old", revision=1, retired_until=desk.clock.now() + 10 * REST_SECONDS)
+    old = await desk.index.find("sk-old")
+    assert await desk.index.find("sk-new") is old
+    desk.clock.seconds = REST_SECONDS + 1
+    desk.row("sk-other", "other")
+    await desk.index.find("sk-other")
+    assert desk.index.account("k1") is None
+    again = await desk.index.find("sk-old")
+    assert again is desk.index.account("k1"), "a change of the key reaches whoever uses the old text"
+
+
 async def test_deleting_a_key_ends_its_text_in_grace_as_well() -> None:
     desk = Desk()
     desk.row("sk-new", revision=1)

@@ -23,6 +23,7 @@ from ostiary.gateway.ports import KeySource
 
 NEGATIVE_SECONDS = 1.0
 NEGATIVE_ENTRIES = 10_000
+SWEEP_SECONDS = 1.0
 REST_SECONDS = 120.0  # longer than a rate window and than the way of a record to the store
 
 
@@ -52,6 +53,7 @@ class KeyIndex:
         self._accounts: OrderedDict[bytes, Account] = OrderedDict()
         self._by_id: dict[str, Account] = {}
         self._retired: dict[bytes, tuple[Account, float]] = {}
+        self._swept = 0.0  # when the ended graces were last looked for
         self._absent: OrderedDict[bytes, float] = OrderedDict()
         self._reading = 0  # look-ups under way
         self._changes = 0
@@ -143,9 +145,7 @@ class KeyIndex:
         if account is None:
             return
         if account.key.digest == digest:
-            del self._by_id[key_id]
-            for old in [old for old, (kept, _) in self._retired.items() if kept is account]:
-                del self._retired[old]
+            self._forget(account)
         if cancel_in_flight:
             account.cancel("the virtual key was deleted")
 
@@ -160,9 +160,10 @@ class KeyIndex:
         account = self._by_id.get(key.id)
         if account is None:
             account = self._by_id[key.id] = self._account(msgspec.structs.replace(key, retired_until=None))
+        if self._retired:
+            self._forget_retired()
         if key.retired_until is not None:
             self._retired[key.digest] = (account, key.retired_until)
-            self._forget_retired()
             return account
         if account.key.digest != key.digest:  # it was first met by an earlier text
             account.replace(key)
@@ -180,12 +181,27 @@ class KeyIndex:
                 self._accounts.move_to_end(digest)
             elif len(self._accounts) > self._capacity:
                 del self._accounts[digest]
-                self._by_id.pop(account.key.id, None)
+                self._forget(account)
+
+    def _forget(self, account: Account) -> None:
+        """Let an account go with its texts in grace: whoever still has one is looked up anew."""
+        if self._by_id.get(account.key.id) is account:
+            del self._by_id[account.key.id]
+        for digest in [digest for digest, (kept, _) in self._retired.items() if kept is account]:
+            del self._retired[digest]
 
     def _forget_retired(self) -> None:
+        """Let go of texts whose grace has ended, and of accounts at rest that nothing else leads to."""
         now = self._clock.now()
-        for digest in [digest for digest, (_, until) in self._retired.items() if until <= now]:
-            del self._retired[digest]
+        if now - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = now
+        in_grace = {account.key.id for account, until in self._retired.values() if until > now}
+        for digest, account in [(d, account) for d, (account, until) in self._retired.items() if until <= now]:
+            if account.key.id in in_grace or self._accounts.get(account.key.digest) is account:
+                del self._retired[digest]
+            elif _at_rest(account, now):
+                self._forget(account)
 
     def _remember_absent(self, digest: bytes, now: float) -> None:
         self._absent[digest] = now + NEGATIVE_SECONDS
