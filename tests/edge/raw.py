@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from ostiary.core.fault import Fault, Kind
+from ostiary.core.fault import Fault
 from ostiary.core.operation import Endpoint, Operation
 from ostiary.gateway.edge import edge_protocol
 from ostiary.gateway.edge_rules import EdgeLimits
-from ostiary.gateway.ports import Door, Inbound, Route
+from ostiary.gateway.ports import Door, Inbound, Route, WrongMethod
 
 HOST = b"Host: gateway.test\r\n"
 
@@ -117,7 +117,7 @@ class Doorman:
 
     def route(self, method: bytes, path: str) -> Route | None:
         if path == "/v1/only-post" and method != b"POST":
-            raise Fault(Kind.METHOD_NOT_ALLOWED, "this route takes POST")
+            raise WrongMethod("this route takes POST", (b"POST",))
         if path in self.routes:
             return Route(Endpoint("test", Operation.RAW, method.decode(), path))
         if path.startswith("/v1/models/"):

@@ -341,3 +341,40 @@ def test_a_source_is_an_ipv4_address_or_an_ipv6_network() -> None:
     assert source_of("::ffff:192.0.2.7") == ("192.0.2.7", "192.0.2.7")
     assert source_of("2001:db8::1") == ("2001:db8::1", "2001:0db8:0000:0000")
     assert source_of("fe80::1%eth0") == ("fe80::1", "fe80:0000:0000:0000")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_dos_03_the_bodies_held_at_once_are_bounded_in_all(door: Doorman, app: App, chunked: bool) -> None:
+    body = b"y" * 100_000
+    wire = request(body=body)
+    if chunked:
+        wire = HEAD + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    holding, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(inbound: Inbound) -> None:
+        await inbound.body(1_000_000)
+        holding.set()
+        await go_on.wait()
+        inbound.answer(200, b"", b"held")
+
+    door.routes["/v1/hold"] = hold
+    limits = EdgeLimits(bodies_total=150_000, linger_seconds=0.2)
+    async with EdgeServer(door, app, limits).running() as server:
+        first = await server.connect()
+        await first.send(request("/v1/hold", body=body))
+        await holding.wait()
+        second = await server.connect()
+        with contextlib.suppress(ConnectionError):
+            await second.send(wire)
+        refused = await second.answer()
+        assert (refused.status, refused.body) == (503, b"overloaded")
+        small = await server.connect()
+        await small.send(request(body=b"y" * 1000))
+        assert (await small.answer()).status == 200, "small bodies are bounded by the number of connections"
+        go_on.set()
+        assert (await first.answer()).body == b"held"
+        third = await server.connect()
+        await third.send(wire)
+        assert (await third.answer()).body == body
+        for client in (first, second, small, third):
+            await client.close()

@@ -244,11 +244,14 @@ async def test_net_22_a_method_of_8_kb_is_refused(server: EdgeServer, door: Door
 async def test_net_22_the_tunnel_of_connect_is_never_opened(server: EdgeServer) -> None:
     received = await server.exchange(b"CONNECT upstream.test:443 HTTP/1.1\r\nHost: upstream.test:443\r\n\r\n" + HIDDEN)
     assert received.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nallow: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT\r\n" in received
     assert received.count(b"HTTP/1.1 ") == 1
 
 
 async def test_net_22_where_only_the_method_is_wrong_the_door_says_so(server: EdgeServer) -> None:
-    assert (await server.exchange(request("/v1/only-post", method="GET"))).startswith(b"HTTP/1.1 405 ")
+    received = await server.exchange(request("/v1/only-post", method="GET"))
+    assert received.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nallow: POST\r\n" in received
 
 
 async def test_the_methods_of_the_api_pass(server: EdgeServer) -> None:

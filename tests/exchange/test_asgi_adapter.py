@@ -202,6 +202,7 @@ def test_what_is_not_the_data_planes_gets_an_envelope(method: str, path: str, st
         server = await Server(method=method, path=path).call(app)
         assert (server.status, server.whole) == (status, True)
         assert json.loads(server.body)["error"]["code"] == str(status)
+        assert server.head.get(b"allow") == (b"POST" if status == 405 else None)
         assert made.settled == []
 
     over(GPT, (), work)

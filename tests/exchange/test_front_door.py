@@ -9,8 +9,9 @@ from kit import Room, ask, deployment, key, once, room, run, snapshot
 from kit_client import RecordingInbound
 from kit_provider import reply
 
-from ostiary.core.fault import Fault, Kind
+from ostiary.core.fault import Kind
 from ostiary.core.snapshot import EMPTY
+from ostiary.gateway.ports import WrongMethod
 
 POLICY = snapshot(
     deployment("gpt"), deployment("secret"), deployment("w/*"),
@@ -57,17 +58,18 @@ def test_a_path_means_one_endpoint_or_belongs_to_others(
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "allowed"),
     [
-        (b"GET", "/v1/chat/completions"),
-        (b"GET", "/engines/gpt/completions"),
-        (b"PATCH", "/v1/files/f"),
-        (b"POST", "/v1/models"),
+        (b"GET", "/v1/chat/completions", b"POST"),
+        (b"GET", "/engines/gpt/completions", b"POST"),
+        (b"PATCH", "/v1/files/f", b"DELETE, GET"),
+        (b"POST", "/v1/models", b"GET"),
     ],
 )
-def test_the_wrong_method_is_told(method: bytes, path: str) -> None:
-    with pytest.raises(Fault) as fault:
+def test_the_wrong_method_is_told_and_the_right_ones(method: bytes, path: str, allowed: bytes) -> None:
+    with pytest.raises(WrongMethod) as fault:
         found(method, path)
+    assert fault.value.allow == b"allow: %b\r\n" % allowed
     assert (fault.value.kind, fault.value.status) == (Kind.METHOD_NOT_ALLOWED, 405)
 
 
@@ -132,7 +134,7 @@ def test_what_the_process_says_about_itself_is_local_and_may_be_refused() -> Non
             for text, status in (("sk-admin", 200), ("sk-the-client-key", 403), ("sk-none", 401)):
                 inbound = await made.serve(RecordingInbound(method="GET", path="/metrics", key=text))
                 assert inbound.status == status
-            with pytest.raises(Fault, match="method_not_allowed"):
+            with pytest.raises(WrongMethod):
                 made.door.route(b"POST", "/metrics")
             gone = RecordingInbound(method="GET", path="/metrics", key="sk-admin")
             gone.gone = True

@@ -6,7 +6,7 @@ Paths: every operation exists with and without `/v1`, below `/openai/deployments
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -19,7 +19,7 @@ from ostiary.gateway.ledger.account import Account
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import find_group, listed, may_use, usable
 from ostiary.gateway.policy.identify import credential_of
-from ostiary.gateway.ports import Inbound, Route
+from ostiary.gateway.ports import Inbound, Route, WrongMethod
 from ostiary.wire.dialects.openai_chat import raw, wire
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
 
@@ -68,13 +68,13 @@ class RouteTable:
         """The route; None for a path that is not the data plane's.
 
         Raises:
-            Fault: METHOD_NOT_ALLOWED.
+            WrongMethod: only the method is wrong.
         """
         methods = self._fixed.get(path)
         if methods is not None:
             route = methods.get(method)
             if route is None:
-                raise _wrong_method()
+                raise _wrong_method(methods)
             return route
         for prefix in _MODEL_PREFIXES:
             if path.startswith(prefix):
@@ -87,12 +87,12 @@ class RouteTable:
             if rest.endswith(tail) and len(rest) > len(tail):
                 endpoint = methods.get(method)
                 if endpoint is None:
-                    raise _wrong_method()
+                    raise _wrong_method(methods)
                 return Route(endpoint, model=rest[: -len(tail)])
         return None
 
     def _item(self, method: bytes, path: str) -> Route | None:
-        wrong = False
+        taken: list[bytes] = []
         for before, after, wanted, endpoint in self._with_item:
             if not path.startswith(before) or not path.endswith(after):
                 continue
@@ -101,9 +101,9 @@ class RouteTable:
                 continue
             if wanted == method:
                 return Route(endpoint, item=item)
-            wrong = True
-        if wrong:
-            raise _wrong_method()
+            taken.append(wanted)
+        if taken:
+            raise _wrong_method(taken)
         return None
 
 
@@ -125,7 +125,7 @@ class FrontDoor:
         route = self._table.find(method, path)
         if route is None and path in self._local:
             if method not in (b"GET", b"HEAD"):
-                raise _wrong_method()
+                raise _wrong_method((b"GET", b"HEAD"))
             return self._local[path].route
         return route
 
@@ -188,5 +188,5 @@ def _model_row(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": 1_677_610_602, "owned_by": "ostiary"}
 
 
-def _wrong_method() -> Fault:
-    return Fault(Kind.METHOD_NOT_ALLOWED, "this path does not take this method")
+def _wrong_method(methods: Iterable[bytes]) -> WrongMethod:
+    return WrongMethod("this path does not take this method", methods)

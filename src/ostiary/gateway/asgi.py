@@ -16,7 +16,7 @@ from urllib.parse import quote
 from ostiary.core.fault import Fault, Kind
 from ostiary.gateway.edge_inbound import BODILESS, too_large
 from ostiary.gateway.edge_rules import canonical_path, check_answer_head, refused
-from ostiary.gateway.ports import Door, Route
+from ostiary.gateway.ports import Door, Route, WrongMethod
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -310,6 +310,9 @@ def _route(door: Door, inbound: AsgiInbound) -> Route:
 async def _refuse(fault: Fault, send: Send) -> None:
     body = encode_fault(fault)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if isinstance(fault, WrongMethod):
+        name, _, methods = fault.allow.rstrip().partition(b": ")
+        headers.append((name, methods))
     await send({"type": "http.response.start", "status": fault.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -35,7 +35,7 @@ from ostiary.gateway.edge_rules import (
     refused,
     source_of,
 )
-from ostiary.gateway.ports import Door, Route
+from ostiary.gateway.ports import Door, Route, WrongMethod
 from ostiary.observe.log import failure, log
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
 
@@ -48,12 +48,13 @@ CLOSING: Final = 3
 class EdgeState:
     """What the connections of one edge share."""
 
-    __slots__ = ("_lines_from", "door", "limits", "lines", "sources", "sweeper")
+    __slots__ = ("_lines_from", "bodies", "door", "limits", "lines", "sources", "sweeper")
 
     def __init__(self, door: Door, limits: EdgeLimits, sweeper: Sweeper | None) -> None:
         self.door = door
         self.limits = limits
         self.sweeper = sweeper
+        self.bodies = 0  # bytes of the large request bodies that are held
         self.sources: Counter[str] = Counter()  # source -> connections
         self.lines = b""  # the header lines of every answer: date, and what uvicorn was configured to add
         self._lines_from: list[tuple[bytes, bytes]] | None = None
@@ -387,10 +388,12 @@ class EdgeProtocol(HttpToolsProtocol):
     def _refuse(self, fault: Fault) -> None:
         """Answer a request that has no exchange, and close."""
         body = encode_fault(fault)
-        retry = b"retry-after: %d\r\n" % fault.retry_after if fault.retry_after is not None else b""
+        line = b"retry-after: %d\r\n" % fault.retry_after if fault.retry_after is not None else b""
+        if isinstance(fault, WrongMethod):
+            line = fault.allow
         self.transport.write(
             b"%b%b%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (STATUS_LINE[fault.status], self.common_lines(), retry, len(body), body)
+            % (STATUS_LINE[fault.status], self.common_lines(), line, len(body), body)
         )
         self._close(unread=True)
 

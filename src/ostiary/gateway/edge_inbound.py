@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from ostiary.core.fault import Fault, Kind, Origin
-from ostiary.gateway.edge_rules import METHODS, RequestHead, check_answer_head
+from ostiary.gateway.edge_rules import CHUNKED, METHODS, RequestHead, check_answer_head
 
 if TYPE_CHECKING:
     from ostiary.gateway.edge import EdgeProtocol
@@ -34,6 +34,7 @@ class EdgeInbound:
 
     __slots__ = (
         "_body",
+        "_counted",
         "_edge",
         "_ended",
         "_expect",
@@ -79,6 +80,7 @@ class EdgeInbound:
         self._length = head.length
         self._whole = head.length == 0
         self._body: bytes | bytearray = b""
+        self._counted = 0  # bytes of the body that count towards what is held at once
         self._limit = -1  # nobody has asked for the body yet
         self._fault: Fault | None = None  # why there will be no body
         self._waiter: asyncio.Future[None] | None = None  # of body()
@@ -95,11 +97,13 @@ class EdgeInbound:
         """The whole request body.
 
         Raises:
-            Fault: TOO_LARGE beyond `limit` bytes, CLIENT_TIMEOUT when it does not arrive in time, MALFORMED when its
-                chunks are broken.
+            Fault: TOO_LARGE beyond `limit` bytes, OVERLOADED where too much of other bodies is held, CLIENT_TIMEOUT
+                when it does not arrive in time, MALFORMED when its chunks are broken.
         """
         if self._length > limit or len(self._body) > limit:
             raise too_large(limit)
+        if self._length > self._edge.limits.unread or self._length == CHUNKED:
+            self._count(max(self._length, len(self._body)))
         self._limit = limit
         if self._fault is not None:
             raise self._fault
@@ -138,7 +142,22 @@ class EdgeInbound:
         if len(self._body) > self._limit:
             self.fail_body(too_large(self._limit))
             return True
+        if self._length == CHUNKED:
+            self._count(len(piece))
         return False
+
+    def _count(self, size: int) -> None:
+        """Claim room for bytes of the body, until the exchange is over.
+
+        Raises:
+            Fault: OVERLOADED where there is none.
+        """
+        edge = self._edge
+        if edge.edge.bodies + size > edge.limits.bodies_total:
+            public = "the gateway holds too many large requests at the moment"
+            raise Fault(Kind.OVERLOADED, public, origin=Origin.GATEWAY, retry_after=1.0)
+        edge.edge.bodies += size
+        self._counted += size
 
     def finish_body(self) -> None:
         """The body is all here."""
@@ -288,6 +307,7 @@ class EdgeInbound:
         """The exchange's task is done. An exchange that left no answer is a bug, or was cancelled by a shutdown."""
         edge = self._edge
         edge.tasks.discard(task)
+        edge.edge.bodies -= self._counted
         bug = None if task.cancelled() else task.exception()
         if bug is not None:
             edge.report(bug)

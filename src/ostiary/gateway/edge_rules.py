@@ -15,7 +15,7 @@ import httptools
 import msgspec
 
 from ostiary.core.fault import Fault, Kind
-from ostiary.gateway.ports import Route
+from ostiary.gateway.ports import Route, WrongMethod
 
 METHODS = {m.encode(): m for m in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
 CHUNKED = -1  # RequestHead.length of a chunked body
@@ -49,7 +49,9 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     there to the end of the body, with one second more for each `body_rate` bytes announced (chunked: received).
     `unread` is what is taken from a client that is not being listened to: body bytes before the exchange asks for
     them, or what follows a refusal. `pipelined` is what may follow the running request. `app_body` caps bodies of
-    requests that go to the ASGI application. `hosts` are the accepted names in lower case, without port; empty for any.
+    requests that go to the ASGI application. `bodies_total` caps the bytes of all data-plane bodies held at once, those
+    aside that are no longer than `unread`: their number is that of the connections. `hosts` are the accepted names in
+    lower case, without port; empty for any.
     """
 
     head_seconds: float = 10.0
@@ -65,12 +67,13 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     unread: int = 64 * 1024
     pipelined: int = 256 * 1024
     app_body: int = 4 * 1024 * 1024
+    bodies_total: int = 512 * 1024 * 1024
     hosts: frozenset[str] = frozenset()
 
 
 def refused(public: str, status: int = 400) -> Fault:
     """A request that is not taken as HTTP."""
-    return Fault(Kind.METHOD_NOT_ALLOWED if status == 405 else Kind.MALFORMED, public, status=status)
+    return Fault(Kind.MALFORMED, public, status=status)
 
 
 class RequestHead:
@@ -186,11 +189,11 @@ def read_head(block: bytes, limits: EdgeLimits) -> RequestHead:
         pass  # an offer to switch protocols is ignored; CONNECT is refused below
     except httptools.HttpParserError as error:
         if isinstance(error, httptools.HttpParserInvalidMethodError) and first.endswith((b" HTTP/1.1", b" HTTP/1.0")):
-            raise refused("this method is not supported", 405) from None
+            raise WrongMethod("this method is not supported", METHODS) from None
         raise refused("the request head is malformed") from None
     head.method = parser.get_method()
     if head.method not in METHODS:
-        raise refused("this method is not supported", 405)
+        raise WrongMethod("this method is not supported", METHODS)
     if len(head.target) > limits.target:
         raise refused(f"the request target is longer than {limits.target} bytes", 414)
     if first != b"%b %b HTTP/1.1" % (head.method, head.target):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from ostiary.core.fault import Fault, Kind
 from ostiary.core.key import VirtualKey
 from ostiary.core.operation import Endpoint
 from ostiary.core.record import Record
@@ -18,6 +19,16 @@ class Route(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     model: str = ""  # from /openai/deployments/{model}/… or /engines/{model}/…
     item: str = ""  # the {id} of a file, batch or model
+
+
+class WrongMethod(Fault):
+    """METHOD_NOT_ALLOWED; `allow` is the header line that names the methods which the path takes (RFC 9110, 15.5.6)."""
+
+    __slots__ = ("allow",)
+
+    def __init__(self, public: str, methods: Iterable[bytes]) -> None:
+        super().__init__(Kind.METHOD_NOT_ALLOWED, public)
+        self.allow = b"allow: %b\r\n" % b", ".join(sorted(methods))
 
 
 class Inbound(Protocol):
@@ -79,7 +90,7 @@ class Door(Protocol):
         """The route of a canonical path; None sends the request to the ASGI application.
 
         Raises:
-            Fault: METHOD_NOT_ALLOWED where only the method is wrong.
+            WrongMethod: where only the method is wrong.
         """
         ...
 
