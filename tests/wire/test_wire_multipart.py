@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.operation import Meter
+from ostiary.core.price import FREE, Price
 from ostiary.core.usage import Usage
 from ostiary.wire.dialects.openai_chat.raw import answered_usage, asked_usage, read_form
 from ostiary.wire.dialects.openai_chat.request import read
@@ -140,6 +141,40 @@ def test_a_form_has_one_file() -> None:
 )
 def test_the_use_of_a_relayed_answer_is_what_it_states(meter: Meter, body: bytes, expected: Usage | None) -> None:
     assert answered_usage(body, meter, Usage(characters=1)) == expected
+
+
+TOKENS, PICTURES, SECONDS = Price(input=1, output=2), Price(image=3), Price(second_in=4)
+STATED = b'{"data":[{},{}],"duration":2,"usage":{"input_tokens":1,"output_tokens":2}}'
+
+
+@pytest.mark.parametrize(
+    ("meter", "price", "body", "expected"),
+    [
+        (Meter.IMAGES, TOKENS, STATED, Usage(1, 2)),
+        (Meter.IMAGES, Price(input=1, image=3), STATED, Usage(1, 2)),
+        (Meter.IMAGES, PICTURES, STATED, Usage(images=2)),
+        (Meter.IMAGES, FREE, STATED, Usage(1, 2)),
+        (Meter.IMAGES, PICTURES, STATED.replace(b"{},{}", b""), None),
+        (Meter.SECONDS, SECONDS, STATED, Usage(milliseconds=2000)),
+        (Meter.SECONDS, SECONDS, b'{"usage":{"seconds":3}}', Usage(milliseconds=3000)),
+        (Meter.CHARACTERS, Price(character_in=1), STATED, Usage(characters=1)),
+        (Meter.REQUESTS, Price(request=5), b"{}", Usage(characters=1)),
+        (Meter.REQUESTS, TOKENS, STATED, Usage(1, 2)),
+        (Meter.REQUESTS, TOKENS, b"{}", None),
+    ],
+)
+def test_of_what_an_answer_states_that_is_used_which_has_a_rate(
+    meter: Meter, price: Price, body: bytes, expected: Usage | None
+) -> None:
+    assert answered_usage(body, meter, Usage(characters=1), price) == expected
+
+
+@pytest.mark.parametrize(
+    ("member", "pictures"), [(b"", 1), (b',"n":3', 3), (b',"n":null', 1), (b',"n":0', 1), (b',"n":1e9', 1000)]
+)
+def test_pictures_asked_for_are_counted(member: bytes, pictures: int) -> None:
+    ask = read(b'{"model":"m"%b}' % member, max_depth=64)
+    assert asked_usage(ask, Meter.IMAGES) == Usage(images=pictures)
 
 
 @pytest.mark.parametrize(
