@@ -19,6 +19,9 @@ from ostiary.control.compile import demo_deployment
 from ostiary.core.fault import FAULTS, Fault, Kind
 from ostiary.core.secret import Secret
 from ostiary.core.snapshot import EMPTY, PolicySnapshot
+from ostiary.testing.factories import configuration, deployment
+from ostiary.testing.gateway import running_gateway
+from ostiary.testing.provider import FakeProvider
 
 KEY = "ab" * 16 + "0123456789abcdef" * 2
 
@@ -88,6 +91,18 @@ def test_an_admin_key_that_is_changed_needs_no_restart_and_one_that_is_taken_awa
     first, second = (Loaded(general=GeneralSettings(admin_key=Secret(text))) for text in ("sk-a", "sk-b"))
     assert needs_restart(first, second) == []
     assert needs_restart(first, Loaded()) == ["general_settings.master_key"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/key/list"])
+def test_a_changed_admin_key_is_the_only_one_after_a_reload(provider: FakeProvider, path: str) -> None:
+    first, second = (f"sk-{name}-0123456789abcdef0123456789" for name in ("first", "second"))
+    rows = [deployment("m", provider.url)]
+    config = [configuration(*rows, general_settings={"master_key": key}) for key in (first, second)]
+    with running_gateway(config[0], env={"OSTIARY_ADMIN_KEY": ""}) as gateway:
+        assert [gateway.call("GET", path, key=key)[0] for key in (first, second)] == [200, 401]
+        gateway.configure(config[1])
+        gateway.wait_for("configuration reloaded")
+        assert [gateway.call("GET", path, key=key)[0] for key in (first, second)] == [401, 200]
 
 
 def test_only_what_the_configuration_names_is_missed() -> None:
