@@ -95,7 +95,7 @@ def test_an_admin_key_that_is_changed_needs_no_restart_and_one_that_is_taken_awa
 
 @pytest.mark.parametrize("path", ["/v1/models", "/key/list"])
 def test_a_changed_admin_key_is_the_only_one_after_a_reload(provider: FakeProvider, path: str) -> None:
-    first, second = (f"sk-{name}-0123456789abcdef0123456789" for name in ("first", "second"))
+    first, second = (f"sk-{name}-master-key-8f3b1c9e7a5d2046" for name in ("first", "second"))
     rows = [deployment("m", provider.url)]
     config = [configuration(*rows, general_settings={"master_key": key}) for key in (first, second)]
     with running_gateway(config[0], env={"OSTIARY_ADMIN_KEY": ""}) as gateway:
