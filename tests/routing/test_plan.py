@@ -143,6 +143,24 @@ def test_fallbacks_go_by_the_failure(group: str, what: Fault, expected: tuple[st
     assert fallbacks_for(snapshot(**LISTS), group, what) == expected
 
 
+@pytest.mark.parametrize(
+    ("group", "what", "expected"),
+    [
+        ("w/one", fault(), ("b",)),
+        ("w/own", fault(), ("c",)),
+        ("w/grouped", fault(), ("z",)),
+        ("other", fault(), ("z",)),
+        ("w/one", fault(Kind.CONTEXT_WINDOW, Retry.NEVER), ("long",)),
+    ],
+)
+def test_what_only_a_wildcard_serves_has_its_fallbacks(group: str, what: Fault, expected: tuple[str, ...]) -> None:
+    lists = {"w/*": ("b",), "w/own": ("c",), "*": ("z",)}
+    routing = RoutingSettings(fallbacks=lists, context_window_fallbacks={"w/*": ("long",)})
+    served = (deployment("a"),)
+    policy = PolicySnapshot(1, {"w/grouped": served}, (("w/*", served),), routing=routing)
+    assert fallbacks_for(policy, group, what) == expected
+
+
 def test_default_fallbacks_hold_where_nothing_else_is_named_and_the_number_is_capped() -> None:
     assert fallbacks_for(snapshot(default_fallbacks=("d",)), "a", fault()) == ("d",)
     many = snapshot(fallbacks={"a": tuple("bcdefgh")}, max_fallbacks=3)

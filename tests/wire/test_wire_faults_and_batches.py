@@ -32,6 +32,7 @@ def error(message: str = "no", **more: object) -> bytes:
         (400, b"<html>", Kind.UPSTREAM_REJECTED, Retry.NEVER, False),
         (400, error("x" * LARGEST_ERROR), Kind.UPSTREAM_REJECTED, Retry.NEVER, False),
         (401, error("key sk-secret"), Kind.UPSTREAM_AUTH, Retry.NEXT, False),
+        (402, error("no money"), Kind.UPSTREAM_AUTH, Retry.NEXT, False),
         (403, error("key sk-secret"), Kind.UPSTREAM_AUTH, Retry.NEXT, False),
         (404, error(), Kind.UPSTREAM_REJECTED, Retry.NEXT, True),
         (408, error(), Kind.TIMEOUT, Retry.SAME, False),
