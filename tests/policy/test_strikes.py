@@ -34,3 +34,12 @@ def test_dos_09_a_million_sources_take_bounded_memory() -> None:
     for number in range(SOURCES + 1000):
         strikes.add(str(number), 1.0)
     assert len(strikes) == SOURCES
+
+
+def test_dos_09_an_ipv6_host_does_not_start_anew_with_each_of_its_addresses() -> None:
+    strikes = Strikes()
+    for number in range(MOST):
+        strikes.add(f"2001:db8:0:1::{number:x}", 1.0)
+    with pytest.raises(Fault):
+        strikes.check("2001:db8:0:1:ffff::1", 2.0)
+    strikes.check("2001:db8:0:2::1", 2.0)

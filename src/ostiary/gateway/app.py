@@ -169,7 +169,7 @@ class FrontDoor:
 
     async def _caller(self, inbound: Inbound) -> Account:
         text = credential_of(inbound.headers, self._plane.key_header)
-        account = self._plane.keys.resident(text) or await self._plane.keys.find(text)
+        account = self._plane.keys.resident(text) or await self._plane.keys.find(text, inbound.peer)
         usable(account.key, self._plane.clock.now())
         return account
 

@@ -101,7 +101,7 @@ class Exchange(Ending):
 
     async def _identify(self) -> Account:
         text = credential_of(self.inbound.headers, self.plane.key_header)
-        return self.plane.keys.resident(text) or await self.plane.keys.find(text)
+        return self.plane.keys.resident(text) or await self.plane.keys.find(text, self.inbound.peer)
 
     async def _place(self, body: bytes) -> tuple[str, tuple[Deployment, ...]]:
         """The public name asked for and the deployments that may serve it and be charged for."""

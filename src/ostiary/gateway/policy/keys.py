@@ -19,6 +19,7 @@ from ostiary.core.ids import well_formed_key
 from ostiary.core.key import ADMIN_KEY_ID, VirtualKey
 from ostiary.gateway.ledger.account import Account
 from ostiary.gateway.policy.identify import unknown_key
+from ostiary.gateway.policy.strikes import Strikes
 from ostiary.gateway.ports import KeySource
 
 NEGATIVE_SECONDS = 1.0
@@ -59,6 +60,7 @@ class KeyIndex:
         self._changes = 0
         self._changed: dict[str | bytes, int] = {}  # ids and digests, while anybody reads -> number of the change
         self._admin: Account | None = None
+        self._strikes = Strikes()
 
     def set_admin(self, digest: bytes) -> None:
         """The administrator's key: every right, no limit, not in the store."""
@@ -74,11 +76,14 @@ class KeyIndex:
         """The account of a key, if the index holds it. The hot path."""
         return self._accounts.get(self._digest(text))
 
-    async def find(self, text: str) -> Account:
+    async def find(self, text: str, peer: str) -> Account:
         """The account of a key, from the index or the store.
 
+        Args:
+            peer: the address it came from; one that keeps showing wrong keys has to wait, see `strikes`.
+
         Raises:
-            Fault: UNAUTHENTICATED for no key of ours; UNAVAILABLE when the store cannot be asked.
+            Fault: UNAUTHENTICATED for no key of ours; RATE_LIMITED; UNAVAILABLE when the store cannot be asked.
         """
         digest = self._digest(text)
         account = self._accounts.get(digest)
@@ -91,8 +96,10 @@ class KeyIndex:
         # A key of our own format with a wrong checksum is a typo or a forgery: no store is asked.
         if well_formed_key(text) is False or self._absent.get(digest, 0.0) > now:
             raise unknown_key()
+        self._strikes.check(peer, now)
         key = await self._read(digest)
         if key is None:
+            self._strikes.add(peer, now)
             self._remember_absent(digest, now)
             raise unknown_key()
         return self._keep(key)

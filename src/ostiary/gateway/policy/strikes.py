@@ -9,6 +9,7 @@ address is not shut out, and nobody is for longer than a minute.
 from __future__ import annotations
 
 from collections import OrderedDict
+from ipaddress import IPv6Address
 
 from ostiary.core.fault import Fault, Kind, Origin
 
@@ -23,20 +24,21 @@ class Strikes:
     def __init__(self) -> None:
         self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
-    def check(self, source: str, now: float) -> None:
-        """Refuse to look a credential up for a source that has failed too often.
+    def check(self, peer: str, now: float) -> None:
+        """Refuse to look a credential up for a peer whose source has failed too often.
 
         Raises:
             Fault: RATE_LIMITED, with the rest of the window.
         """
-        began, count = self._sources.get(source, (0.0, 0))
+        began, count = self._sources.get(_source(peer), (0.0, 0))
         left = began + WINDOW - now
         if count >= MOST and left > 0:
             public = "too many requests with keys that are not valid"
             raise Fault(Kind.RATE_LIMITED, public, origin=Origin.POLICY, retry_after=left)
 
-    def add(self, source: str, now: float) -> None:
+    def add(self, peer: str, now: float) -> None:
         """Count a failure."""
+        source = _source(peer)
         began, count = self._sources.pop(source, (now, 0))
         if now - began >= WINDOW:
             began, count = now, 0
@@ -46,3 +48,13 @@ class Strikes:
 
     def __len__(self) -> int:
         return len(self._sources)
+
+
+def _source(peer: str) -> str:
+    """What an address counts as: an IPv6 host has a /64 of them to choose from."""
+    if ":" not in peer:
+        return peer
+    try:
+        return IPv6Address(peer).exploded[:19]
+    except ValueError:
+        return peer
