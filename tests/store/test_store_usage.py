@@ -49,8 +49,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 def record(number: int, **fields: object) -> Record:
     given: dict[str, object] = {
         "id": f"{number:036}", "started": START + number, "ended": START + number + 1, "endpoint": "chat.completions",
-        "key_id": "k1", "model": "gpt-4o", "provider": "openai", "outcome": Outcome.COMPLETED, "price": PriceState.LISTED,
-        "cost": 10, "usage": Usage(input=3, output=2),
+        "key_id": "k1", "model": "gpt-4o", "provider": "openai", "outcome": Outcome.COMPLETED,
+        "price": PriceState.LISTED, "cost": 10, "usage": Usage(input=3, output=2),
     } | fields  # fmt: skip
     return Record(**given)  # type: ignore[arg-type]
 

@@ -25,12 +25,12 @@ COUNTED_AT_MOST = 100_000  # a total that would need more rows than this to be c
 
 _COUNTS = [column.name for column in usage_daily.c if not column.primary_key]
 _OWNERS = ("key_id", "user_id", "organization_id")
-_IN_LIST = 500  # pairs of one IN list
+_IN_LIST = 500  # keys of one IN list
 _USAGE = Usage.__struct_fields__
 _RECORD = [name for name in Record.__struct_fields__ if name != "usage"]
 
 
-Places = list[tuple[int, str]]
+Place = tuple[int, str]  # day and key
 
 
 class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +88,12 @@ class UsageReports:
         self._database = database
 
     async def sums(
-        self, by: Sequence[Dimension], where: UsageFilter, *, largest: int | None = None, of: Places | None = None
+        self,
+        by: Sequence[Dimension],
+        where: UsageFilter,
+        *,
+        largest: int | None = None,
+        of: Sequence[Place] | None = None,
     ) -> list[Sum]:
         """Sums from the daily rollup, grouped and ordered by `by`.
 
@@ -96,25 +101,29 @@ class UsageReports:
             by: dimensions to group by; none gives one sum over everything.
             where: days and owners.
             largest: only so many groups, those of the highest cost, highest first.
-            of: only these pairs of day and key.
+            of: only these days and keys, whatever days `where` names.
         """
-        table = _rollup(by, where) if of is None else usage_daily
-        condition = _daily_condition(table, where)
         if of is None:
-            return await self._sums(table, by, condition, largest)
+            table = _rollup(by, where)
+            return await self._sums(table, by, _daily_condition(table, where), largest)
+        keys_of: dict[int, list[str]] = {}
+        for day, key_id in of:
+            keys_of.setdefault(day, []).append(key_id)
         found: list[Sum] = []
-        for start in range(0, len(of), _IN_LIST):
-            pairs = tuple_(table.c.day, table.c.key_id).in_(of[start : start + _IN_LIST])
-            found += await self._sums(table, by, and_(pairs, condition), largest)
+        for day, keys in keys_of.items():  # day by day: a list of pairs would be answered by a scan of everything
+            condition = _daily_condition(usage_daily, msgspec.structs.replace(where, first_day=day, last_day=day))
+            for start in range(0, len(keys), _IN_LIST):
+                some = usage_daily.c.key_id.in_(keys[start : start + _IN_LIST])
+                found += await self._sums(usage_daily, by, and_(condition, some), largest)
         return found
 
-    async def costliest_keys(self, where: UsageFilter, limit: int) -> Places:
-        """The pairs of day and key that cost most, highest first."""
-        places = usage_daily.c.day, usage_daily.c.key_id
-        query = select(*places).where(_daily_condition(usage_daily, where)).group_by(*places)
+    async def costliest_keys(self, where: UsageFilter, limit: int) -> list[tuple[Place, int]]:
+        """The pairs of day and key that cost most, highest first, each with how many rows its sums are made of."""
+        place = usage_daily.c.day, usage_daily.c.key_id
+        query = select(*place, func.count()).where(_daily_condition(usage_daily, where)).group_by(*place)
         async with self._database.read() as connection:
-            found = await connection.execute(query.order_by(func.sum(usage_daily.c.cost).desc(), *places).limit(limit))
-            return [(day, key_id) for day, key_id in found]
+            found = await connection.execute(query.order_by(func.sum(usage_daily.c.cost).desc(), *place).limit(limit))
+            return [((day, key_id), rows) for day, key_id, rows in found]
 
     async def days(self, where: UsageFilter, *, limit: int, offset: int) -> tuple[list[int], int]:
         """Days that have usage, newest first, and how many there are."""
@@ -199,8 +208,8 @@ def folded(sums: Sequence[Sum], *positions: int) -> list[Sum]:
 
 def _rollup(by: Sequence[Dimension], where: UsageFilter) -> Table:
     """The smallest rollup that can tell."""
-    owned = where.team_ids is not None or any(getattr(where, name) is not None for name in _OWNERS)
-    return usage_daily if owned or not set(by).isdisjoint({"team_id", *_OWNERS}) else usage_totals
+    owned = any(name in by or getattr(where, name) is not None for name in _OWNERS)
+    return usage_daily if owned else usage_totals
 
 
 def _daily_condition(table: Table, where: UsageFilter) -> ColumnElement[bool]:
@@ -208,6 +217,8 @@ def _daily_condition(table: Table, where: UsageFilter) -> ColumnElement[bool]:
         table.c.day >= where.first_day if where.first_day is not None else true(),
         table.c.day <= where.last_day if where.last_day is not None else true(),
     ]
+    if where.first_day is not None and where.first_day == where.last_day:
+        parts = [table.c.day == where.first_day]  # so that the index goes on with the key
     if where.team_ids is not None:
         parts.append(table.c.team_id.in_(where.team_ids) if where.team_ids else table.c.team_id != "")
     return and_(*parts, *_equal(table, where, (*_OWNERS, "model", "provider")))

@@ -193,11 +193,13 @@ def _sums() -> list[Column[int]]:
     return [Column(column.name, BigInteger, nullable=False) for column in usage_daily.c if not column.primary_key]
 
 
-# The same sums without owners: what reports over everybody read, small however many keys there are.
+# The same sums with teams as the only owners: what reports over everybody and by team read, small however many keys
+# there are.
 usage_totals = Table(
     "usage_totals",
     metadata,
     Column("day", Integer, primary_key=True),
+    Column("team_id", String(256), primary_key=True),
     Column("model", String(256), primary_key=True),
     Column("upstream_model", String(256), primary_key=True),
     Column("provider", String(64), primary_key=True),

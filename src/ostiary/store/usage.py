@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from operator import add
+from operator import add, itemgetter
 from typing import Any
 
 import msgspec
@@ -40,7 +40,7 @@ _LENGTHS = [(name, getattr(usage.c[name].type, "length", LONGEST)) for name in _
 _STORED = [column.name for column in usage.c]
 _PLACE = [column.name for column in usage_daily.primary_key]
 _SUMMED = [column.name for column in usage_daily.c if column.name not in {*_PLACE, "requests"}]
-_OWNERS = slice(1, 5)  # of a place in `usage_daily`: what `usage_totals` does without
+_TOTAL_PLACE = itemgetter(*(_PLACE.index(column.name) for column in usage_totals.primary_key))
 
 Columns = dict[str, Sequence[Any]]
 Place = tuple[Any, ...]
@@ -83,7 +83,7 @@ class UsageRepository:
             await self._usage.store(connection, self._rows(columns))
             sums.count(columns)
         await self._daily.store(connection, _rows(sums.daily))
-        await self._totals.store(connection, _rows(_without_owners(sums.daily)))
+        await self._totals.store(connection, _rows(_to_totals(sums.daily)))
         await self._labels.store(connection, _rows(sums.labels))
         await self._spend.store(connection, _rows(await _windows(connection, sums.paid)))
 
@@ -144,10 +144,10 @@ def _accumulate(sums: dict[Place, list[int]], groups: dict[Place, list[tuple[int
         sums[place] = total if before is None else list(map(add, before, total))
 
 
-def _without_owners(daily: dict[Place, list[int]]) -> dict[Place, list[int]]:
+def _to_totals(daily: dict[Place, list[int]]) -> dict[Place, list[int]]:
     sums: dict[Place, list[int]] = {}
     for place, counts in daily.items():
-        short = (place[0], *place[_OWNERS.stop :])
+        short = _TOTAL_PLACE(place)
         before = sums.get(short)
         sums[short] = counts if before is None else list(map(add, before, counts))
     return sums

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -25,6 +27,7 @@ from ostiary.store.usage import DAY_MILLISECONDS
 
 LARGEST_PAGE = 31  # days
 KEYS_SHOWN = 1000  # the costliest of a page
+PARTS_SHOWN = 3000  # rows that the shares of the costliest of those keys are made of
 LABELS_SHOWN = 1000
 LARGEST_CHOICE = 100  # teams or tags of one query
 
@@ -114,15 +117,14 @@ class ActivityService:
     async def _answer(
         self, where: UsageFilter, days: list[int], breakdowns: Mapping[str, Dimension], *, narrow: Iterable[str]
     ) -> dict[str, Any]:
-        """The days asked for. The rollup is read once for everybody and once for the keys that are shown."""
+        """The days asked for, and nothing of the days between the oldest and the newest that were not."""
         if not days:
             return {"results": [], "metadata": _totals([])}
         within = msgspec.structs.replace(where, first_day=min(days), last_day=max(days))
-        sums = await self._reports.sums(("day", *breakdowns.values()), within)
-        daily = folded(sums, 0)
+        daily = await self._reports.sums(("day",), within)
         results = {found.place[0]: _day(found) for found in reversed(daily)}
-        for position, name in enumerate(breakdowns, 1):
-            for found in folded(sums, 0, position):
+        for name, dimension in breakdowns.items():
+            for found in await self._reports.sums(("day", dimension), within):
                 results[found.place[0]]["breakdown"][name][found.place[1]] = _part(found)
         await self._by_key(within, results, breakdowns, narrow)
         return {"results": list(results.values()), "metadata": _totals(daily)}
@@ -136,21 +138,24 @@ class ActivityService:
     ) -> None:
         """The costliest keys of these days, and their shares of the breakdowns to be narrowed down by key."""
         shown = await self._reports.costliest_keys(within, KEYS_SHOWN)
-        by = {name: breakdowns[name] for name in narrow}
-        sums = await self._reports.sums(("day", "key_id", *by.values()), within, of=shown)
-        names = await self._book.names(key_id for _, key_id in shown)
+        names = await self._book.names(key_id for (_, key_id), _ in shown)
 
         def entry(found: Sum) -> dict[str, object]:
             key = names[found.place[1]]
             return {"metrics": metrics(found), "metadata": {"key_alias": key.alias, "team_id": key.team_id}}
 
-        for found in folded(sums, 0, 1):
+        for found in await self._reports.sums(("day", "key_id"), within, of=[place for place, _ in shown]):
             day, key_id = found.place
             results[day]["breakdown"]["api_keys"][names[key_id].token] = entry(found)
+        by = {name: breakdowns[name] for name in narrow}
+        sizes = accumulate(rows for _, rows in shown)
+        leading = [place for (place, _), sofar in zip(shown, sizes, strict=True) if sofar <= PARTS_SHOWN]
+        sums = await self._reports.sums(("day", "key_id", *by.values()), within, of=leading) if by else []
         for position, name in enumerate(by, 2):
             for found in folded(sums, 0, 1, position):
                 day, key_id, value = found.place
                 results[day]["breakdown"][name][value]["api_key_breakdown"][names[key_id].token] = entry(found)
+            await asyncio.sleep(0)  # thousands of entries: requests get their turn
 
 
 def metrics(found: Sum) -> dict[str, object]:

@@ -139,6 +139,7 @@ def upgrade() -> None:
     op.create_table(
         "usage_totals",
         sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("team_id", sa.String(length=256), nullable=False),
         sa.Column("model", sa.String(length=256), nullable=False),
         sa.Column("upstream_model", sa.String(length=256), nullable=False),
         sa.Column("provider", sa.String(length=64), nullable=False),
@@ -153,7 +154,9 @@ def upgrade() -> None:
         sa.Column("cache_creation", sa.BigInteger(), nullable=False),
         sa.Column("reasoning", sa.BigInteger(), nullable=False),
         sa.Column("cost", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("day", "model", "upstream_model", "provider", "endpoint", name="pk_usage_totals"),
+        sa.PrimaryKeyConstraint(
+            "day", "team_id", "model", "upstream_model", "provider", "endpoint", name="pk_usage_totals"
+        ),
         sqlite_with_rowid=False,
     )
     op.create_table(
