@@ -51,6 +51,8 @@ PURE = {
         "field",
         "fields",
         "getattr",
+        "index",
+        "itemgetter",
         "namedtuple",
         "property",
         "staticmethod",
