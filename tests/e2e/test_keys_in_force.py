@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ostiary.testing.factories import chat
+from ostiary.testing.factories import INPUT_PRICE, OUTPUT_PRICE, chat
 from ostiary.testing.gateway import Gateway, eventually
 from ostiary.testing.provider import FakeProvider
 from ostiary.testing.raw import RawConnection, fetch, request
@@ -101,3 +101,9 @@ def test_a_key_of_ones_own_choosing(gateway: Gateway, model: str) -> None:
     own = f"sk-{secrets.token_hex(16)}"
     assert gateway.key(key=own) == own
     assert status(gateway, own, model) == 200
+
+
+def test_spend_is_calculated_at_the_price_that_is_in_force(gateway: Gateway, model: str) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    answer = gateway.admin("POST", "/spend/calculate", {"model": model, "usage": usage})
+    assert answer["cost"] == pytest.approx(10 * INPUT_PRICE + 5 * OUTPUT_PRICE)

@@ -50,6 +50,7 @@ def _application(house: House) -> Any:
     from ostiary.control.api.callers import Callers
     from ostiary.control.api.routes import Services
     from ostiary.control.usage.activity import ActivityService
+    from ostiary.control.usage.cost import CostService
     from ostiary.control.usage.logs import SpendLogService
     from ostiary.control.usage.names import KeyBook
     from ostiary.control.usage.spend import SpendService
@@ -65,6 +66,7 @@ def _application(house: House) -> Any:
         logs=SpendLogService(reports, book, house.clock),
         activity=ActivityService(reports, book, house.clock),
         spend=SpendService(reports, book, house.clock),
+        costs=CostService(house.plane.serving),
     )
     header = house.plane.snapshot.key_header
     callers = Callers(house.keys, house.digest, lambda: house.admin_digest, house.clock, header=header)

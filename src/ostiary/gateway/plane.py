@@ -17,6 +17,7 @@ from ostiary.gateway.deadlines import Sweeper
 from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.objects import Objects
 from ostiary.gateway.outbound import Outbound
+from ostiary.gateway.policy.authorise import find_group
 from ostiary.gateway.policy.keys import KeyIndex
 from ostiary.gateway.routing.health import Health
 from ostiary.gateway.routing.plan import upstream_name
@@ -112,6 +113,11 @@ class Plane:
         if found is None or not found.serves(deployment):
             found = Outbound(deployment)
         return found
+
+    def serving(self, model: str) -> tuple[Deployment, ...]:
+        """The deployments that serve a public name now, whoever asks; empty where there is none."""
+        group = self.snapshot.aliases.get(model, model)
+        return self.specific(find_group(self.snapshot, group), group)
 
     def specific(self, deployments: tuple[Deployment, ...], model: str) -> tuple[Deployment, ...]:
         """The deployments for one model: those of a wildcard get that model's upstream name and price."""

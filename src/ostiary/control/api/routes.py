@@ -27,7 +27,7 @@ class Services(msgspec.Struct, frozen=True):
     logs: SpendLogService
     activity: ActivityService
     spend: SpendService
-    costs: CostService = CostService(lambda _model: ())  # without prices, every model is unknown
+    costs: CostService
 
 
 class Call(msgspec.Struct, frozen=True):
