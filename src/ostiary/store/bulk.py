@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from sqlalchemy import Table, bindparam
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+TOGETHER = 100  # rows of one statement, where rows share one
 CHUNK = 500  # rows of one call of the driver: between two the event loop gets its turn
 
 # What a driver takes for a boolean column at once: that of SQLite looks long at a `bool` before it takes it for an int.
@@ -42,6 +43,11 @@ class Bulk:
         assert compiled.positiontup == names, "drivers in use bind by position, in the order of the columns"
         self._text = str(compiled)
         self.flag = _FLAGS[dialect.name]
+        # SQLite's driver gives the interpreter's lock away and takes it back for every step of a statement. While
+        # requests are served each of these hand-overs can take milliseconds, so many rows share one statement.
+        row = f"({', '.join('?' * len(names))})"
+        self._together = TOGETHER if dialect.name == "sqlite" else 0
+        self._many = self._text.replace(row, ", ".join([row] * TOGETHER), 1) if self._together else ""
 
     async def store(self, connection: AsyncConnection, rows: Iterable[tuple[Any, ...]]) -> None:
         """Insert, or add, all rows.
@@ -50,5 +56,8 @@ class Bulk:
             IntegrityError: one of them is there already.
         """
         remaining = iter(rows)
-        while chunk := list(islice(remaining, CHUNK)):
-            await connection.exec_driver_sql(self._text, chunk)
+        while chunk := list(islice(remaining, self._together or CHUNK)):
+            if len(chunk) == self._together:
+                await connection.exec_driver_sql(self._many, tuple(chain.from_iterable(chunk)))
+            else:
+                await connection.exec_driver_sql(self._text, chunk)
