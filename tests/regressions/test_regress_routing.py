@@ -102,7 +102,9 @@ async def test_the_lines_of_a_batch_file_name_the_model_that_the_wildcard_stands
         routes.url, "POST", "/v1/files", (fields + file).encode(), key=routes.key(), headers=headers, seconds=10
     )
     assert answer.status == 200
-    sent = next(seen for seen in provider.requests if seen.target.endswith("/files") and seen.body.startswith(b"--X\r\n"))
+    sent = next(
+        seen for seen in provider.requests if seen.target.endswith("/files") and seen.body.startswith(b"--X\r\n")
+    )
     assert b'"v-lines"' in sent.body
     assert b"v-*" not in sent.body
 
