@@ -11,7 +11,10 @@ import pytest
 
 LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-llm.lock"]
 # Written so that this file does not contain what it looks for.
-REGISTRIES = re.compile("|".join([r"pypi\.org", r"pythonhosted\.org", r"registry\.(?:npmjs|yarnpkg)\.", r"crates\.io"]))
+# The brackets keep the names themselves out of this file.
+REGISTRIES = re.compile(
+    "|".join([r"p[y]pi\.org", r"pythonh[o]sted\.org", r"registry\.(?:n[p]mjs|y[a]rnpkg)\.", r"cr[a]tes\.io"])
+)
 HOMES = re.compile(r"(?<![\w.~-])/(?:home|Users|root|work)/\w")
 ENTRY = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==\S+")
 
