@@ -34,7 +34,7 @@ from ostiary.store.keys import KeyRepository
 from ostiary.store.models import ModelRepository
 from ostiary.store.reports import UsageReports
 from ostiary.store.usage import UsageRepository
-from ostiary.vault.digest import key_digest
+from ostiary.vault.digest import digester
 from ostiary.vault.keyring import Purpose
 from ostiary.vault.master import load_master_key
 
@@ -128,10 +128,7 @@ class Gatehouse:
         self.models = ModelRepository(store.database, store.keyring.sealer(Purpose.ROW_SEAL))
         self.finder = CountingKeys(self.keys)
 
-        def digest(text: str) -> bytes:
-            return key_digest(pepper, text)
-
-        self.digest = digest
+        digest = self.digest = digester(pepper)
         book, reports = KeyBook(self.keys, digest), UsageReports(store.database)
         self.services = Services(
             keys=KeyService(self.keys, digest, self.told, clock, region=store.region, **key_options),  # type: ignore[arg-type]

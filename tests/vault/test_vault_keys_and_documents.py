@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.core.secret import Secret
-from ostiary.vault.digest import key_digest
+from ostiary.vault.digest import digester
 from ostiary.vault.document import guarded, is_credential, masked, open_document, seal_document
 from ostiary.vault.envelope import Context, SealBroken
 from ostiary.vault.keyring import Keyring, Purpose, new_root, open_keyring
@@ -52,7 +52,7 @@ def test_two_roots_are_unequal() -> None:
 
 @given(st.text(st.characters(exclude_categories=[])))
 def test_a_digest_is_hmac_sha256_of_any_text(text: str) -> None:
-    digest = key_digest(b"p" * 32, text)
+    digest = digester(b"p" * 32)(text)
     assert digest == hmac.new(b"p" * 32, text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
 
 

@@ -37,8 +37,3 @@ def dollars_text(nano: Nano) -> str:
     whole, rest = divmod(abs(nano), NANO_PER_DOLLAR)
     text = f"{whole}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(whole)
     return f"-{text}" if nano < 0 else text
-
-
-def dollars_number(nano: Nano) -> float:
-    """The amount as a JSON number, for the management API's edge only."""
-    return float(dollars_text(nano))

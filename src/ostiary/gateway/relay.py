@@ -76,7 +76,6 @@ class Relay:
         "_inbound",
         "_loop",
         "_ping",
-        "_response",
         "_settle",
         "committed",
         "deadline",
@@ -101,7 +100,6 @@ class Relay:
         self._settle = settle
         self._ping = ping_seconds
         self._loop = loop
-        self._response: Response | None = None
         self._done: asyncio.Future[None] | None = None
 
     async def run(self, response: Response, tap: Tap) -> None:
@@ -112,7 +110,6 @@ class Relay:
         """
         self.tap = tap
         self.events = not isinstance(tap, OpaqueTap)
-        self._response = response
         self._done = self._loop.create_future()
         inbound = self._inbound
         inbound.on_blocked, inbound.on_writable = response.pause, response.resume
@@ -126,7 +123,6 @@ class Relay:
             raise
         finally:
             inbound.on_blocked = inbound.on_writable = None
-            self._response = None
 
     def on_data(self, data: bytes) -> None:
         """Bytes from the provider."""

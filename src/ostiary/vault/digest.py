@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable
 
 
-def key_digest(pepper: bytes, text: str) -> bytes:
-    """HMAC-SHA256 of a virtual key under the instance's pepper.
+def digester(pepper: bytes) -> Callable[[str], bytes]:
+    """HMAC-SHA256 of a virtual key under the instance's pepper, as a function from the key's text to the look-up value.
+
+    HMAC's two padded blocks (RFC 2104) are hashed once, since it runs on every request.
 
     Args:
         pepper: 32 bytes, `Keyring.key(Purpose.APIKEY_PEPPER)`.
-        text: the key as presented; any text, lone surrogates included.
 
     Returns:
-        32 bytes: the look-up value.
+        a function of the key as presented (any text, lone surrogates included) that gives 32 bytes.
     """
-    return hmac.digest(pepper, text.encode("utf-8", "surrogatepass"), "sha256")
-
-
-def digester(pepper: bytes) -> Callable[[str], bytes]:
-    """`key_digest` for one pepper, with HMAC's two padded blocks hashed once (RFC 2104): it runs on every request."""
     padded = pepper.ljust(64, b"\0")
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
     outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
