@@ -389,3 +389,25 @@ async def test_an_admin_key_that_is_changed_and_changed_back_while_in_use_is_the
         desk.index.set_admin(digest)
     assert desk.index.resident("sk-admin") is desk.live["admin"]
     assert desk.index.resident("sk-other") is None
+
+
+async def test_after_a_long_outage_every_key_but_the_administrators_is_asked_for_again() -> None:
+    desk = Desk()
+    desk.row("sk-a")
+    desk.index.set_admin(b"sk-admin")
+    assert await desk.kind("sk-a") is None
+    account = desk.index.resident("sk-a")
+    assert account is not None
+    account.spend = 7
+    account.last_used = desk.clock.now()
+
+    desk.index.suspend()
+    desk.store.failure = Fault(Kind.UNAVAILABLE, "gone", origin=Origin.GATEWAY)
+    assert await desk.kind("sk-a") is Kind.UNAVAILABLE
+    assert desk.index.resident("sk-admin") is not None
+
+    desk.store.failure = None
+    desk.row("sk-a", blocked=True, revision=2)
+    assert await desk.index.find("sk-a", "10.0.0.1") is account  # what it has spent is not forgotten
+    assert account.spend == 7
+    assert account.key.blocked

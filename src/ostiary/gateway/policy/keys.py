@@ -156,6 +156,26 @@ class KeyIndex:
         if cancel_in_flight:
             account.cancel("the virtual key was deleted")
 
+    def suspend(self) -> None:
+        """The store has been away for so long that what is held may be wrong: every key is asked for again.
+
+        Until the store answers they are refused with UNAVAILABLE, all but the administrator's, which is not in it.
+        Requests under way go on. What a key has spent is not forgotten.
+        """
+        now = self._clock.now()
+        self._accounts.clear()
+        self._retired.clear()
+        if self._admin is not None:
+            self._accounts[self._admin.key.digest] = self._admin
+        for account in list(self._by_id.values()):
+            if account is not self._admin and _at_rest(account, now):
+                del self._by_id[account.key.id]
+
+    @property
+    def changes(self) -> int:
+        """How many changes were noted so far; counts while a read of the store is under way."""
+        return self._changes
+
     def account(self, key_id: str) -> Account | None:
         """The account with this id, if resident."""
         return self._by_id.get(key_id)
@@ -172,8 +192,8 @@ class KeyIndex:
         if key.retired_until is not None:
             self._retired[key.digest] = (account, key.retired_until)
             return account
-        if account.key.digest != key.digest:  # it was first met by an earlier text
-            account.replace(key)
+        if account.key.digest != key.digest or account.key.revision < key.revision:
+            account.replace(key)  # it was first met by an earlier text, or changed while nobody could tell
         self._accounts[key.digest] = account
         if len(self._accounts) > self._capacity:
             self._let_go()
