@@ -23,6 +23,7 @@ from ostiary.config.shapes import (
     MetricsSettings,
     ModelDefaults,
     OstiarySettings,
+    StoreSettings,
     UpstreamSettings,
 )
 from ostiary.config.survey import Survey
@@ -143,6 +144,8 @@ def _general(
     return GeneralSettings(
         admin_key=_admin_key(root, environment, survey, dev=dev),
         database_url=_get(general, "database_url", Secret) or _variable(environment, "DATABASE_URL"),
+        keystore_url=_variable(environment, "OSTIARY_KEYSTORE_URL"),
+        kms=environment.get("OSTIARY_KMS") or "",
         redis_url=_variable(environment, "REDIS_URL"),
         key_header=header.lower(),
         data_dir=environment.get("OSTIARY_DATA_DIR") or "",
@@ -192,6 +195,7 @@ def _ostiary(own: Mapping[str, object], edge: Mapping[str, object], survey: Surv
         upstream=_struct(UpstreamSettings, upstream),
         metrics=_struct(MetricsSettings, block(own.get("metrics"))),
         ledger=_struct(LedgerSettings, block(own.get("ledger"))),
+        store=_struct(StoreSettings, block(own.get("store"))),
         drain_seconds=_struct(OstiarySettings, {"drain_seconds": own.get("drain_seconds")}).drain_seconds,
         demo=own.get("demo") is True,
     )

@@ -32,8 +32,9 @@ Rules for all settings:
 - Values are never printed, neither in reports nor in logs.
 
 Variables of the process that count as settings: `OSTIARY_ADMIN_KEY` (or `LITELLM_MASTER_KEY`; the file's `master_key`
-wins), `OSTIARY_DATA_DIR`, `OSTIARY_REGION`, `DATABASE_URL`, `REDIS_URL`, `CONFIG_FILE_PATH`, `PORT`, and with
-`use_environment_proxy` also `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+wins), `OSTIARY_MASTER_KEY`, `OSTIARY_MASTER_KEY_FILE`, `OSTIARY_KMS`, `OSTIARY_DATA_DIR`, `OSTIARY_REGION`,
+`DATABASE_URL`, `OSTIARY_KEYSTORE_URL`, `REDIS_URL`, `CONFIG_FILE_PATH`, `PORT`, and with `use_environment_proxy` also
+`HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
 """
 
 

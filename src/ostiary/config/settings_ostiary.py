@@ -49,5 +49,12 @@ OSTIARY_SETTINGS: tuple[Setting, ...] = (
     used("ostiary.ledger", Shape.SECTION, "The journal of records."),
     used("ostiary.ledger.segment_mb", Shape.WHOLE, "Size of one journal file, in MiB.", "4", least=1),
     used("ostiary.ledger.flush_seconds", Shape.NUMBER, "Pause between batches to the store.", "1", least=0.01),
+    used("ostiary.store", Shape.SECTION, "The database."),
+    used("ostiary.store.connections", Shape.WHOLE, "Most connections to PostgreSQL, of this process in all.", "10",
+         least=3),
+    used("ostiary.store.grace_seconds", Shape.NUMBER,
+         "How long keys in use go on while the database cannot be reached.", "3600", least=0),
+    used("ostiary.store.strict_tls", Shape.FLAG,
+         "Refuse a PostgreSQL beyond this machine whose certificate is not verified (`sslmode=verify-full`).", "false"),
     used("ostiary.demo", Shape.FLAG, "Offer the built-in `demo` model beside the configured ones.", "false"),
 )  # fmt: skip

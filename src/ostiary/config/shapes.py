@@ -81,11 +81,14 @@ class GeneralSettings(msgspec.Struct, frozen=True):
     """Who administers, where the state lives, and which header may carry a key.
 
     `admin_key` is the master key of the configuration or the environment, None where neither names one.
-    `data_dir` is empty where nothing names one.
+    `data_dir` is empty where nothing names one. `keystore_url` None is a file in the data directory; `kms` names the
+    key management service that holds the master key, empty where it is a file or a variable.
     """
 
     admin_key: Secret | None = None
     database_url: Secret | None = None
+    keystore_url: Secret | None = None
+    kms: str = ""
     redis_url: Secret | None = None
     key_header: str = ""
     data_dir: str = ""
@@ -134,6 +137,14 @@ class LedgerSettings(msgspec.Struct, frozen=True):
     flush_seconds: float = 1.0
 
 
+class StoreSettings(msgspec.Struct, frozen=True):
+    """Connections to PostgreSQL, whether their TLS must be verified, and how long known keys go on without it."""
+
+    connections: int = 10
+    grace_seconds: float = 3600.0
+    strict_tls: bool = False
+
+
 class OstiarySettings(msgspec.Struct, frozen=True):
     """The `ostiary:` block, as far as it is not part of `Loaded.routing` and `Loaded.limits`."""
 
@@ -141,6 +152,7 @@ class OstiarySettings(msgspec.Struct, frozen=True):
     upstream: UpstreamSettings = UpstreamSettings()
     metrics: MetricsSettings = MetricsSettings()
     ledger: LedgerSettings = LedgerSettings()
+    store: StoreSettings = StoreSettings()
     drain_seconds: float = 600.0
     demo: bool = False
 
