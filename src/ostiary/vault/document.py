@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import msgspec
 
 from ostiary.core.secret import Secret
-from ostiary.vault.envelope import Context, SealBroken, Sealer
+from ostiary.vault.envelope import Context, SealBroken
+from ostiary.vault.scope import Scope
 
 # Names whose values are credentials wherever they stand. Counts of tokens (`max_tokens`) are not.
 _CREDENTIAL = re.compile(
@@ -42,19 +43,19 @@ def masked(document: Mapping[str, object]) -> dict[str, object]:
     return {name: _mask(value) for name, value in document.items()}
 
 
-def seal_document(sealer: Sealer, document: Mapping[str, object], where: Context) -> bytes:
+def seal_document(scope: Scope, document: Mapping[str, object], where: Context) -> bytes:
     """The sealed JSON of a document, its secrets included."""
-    return sealer.seal(msgspec.json.encode(document, enc_hook=_reveal), where)
+    return scope.seal(msgspec.json.encode(document, enc_hook=_reveal), where)
 
 
-def open_document(sealer: Sealer, sealed: bytes, where: Context) -> dict[str, object]:
+def open_document(scope: Scope, sealed: bytes, where: Context) -> dict[str, object]:
     """The document sealed at `where`, its credentials guarded.
 
     Raises:
         SealBroken: when it does not open or is no document.
     """
     try:
-        return guarded(msgspec.json.decode(sealer.open(sealed, where), type=dict[str, object]))
+        return guarded(msgspec.json.decode(scope.open(sealed, where), type=dict[str, object]))
     except msgspec.MsgspecError:
         raise SealBroken(where) from None
 

@@ -1,84 +1,252 @@
-"""Keys of an instance, one per purpose, all derived from its root key. It must not use one key for two purposes.
+"""The keys of an instance in memory, by organisation. It must not let an unwrapped key leave but as a `Scope`.
 
-The master key never works itself: it only wraps the random root key, so that it can be replaced without touching
-what is stored under the root.
+The root key is unwrapped once, by whatever holds the master key, and then opens everything else. Another process may
+change the keystore at any time (`vault rotate`): `refresh` looks whether it did, and gives the scopes that are in use
+their new versions, so that whoever holds one need not know.
 """
 
 from __future__ import annotations
 
 import os
-from enum import StrEnum
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 
-from cryptography.hazmat.primitives.hashes import SHA512
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+import msgspec
 
-from ostiary.vault.envelope import KEY_ID_LENGTH, Context, Sealer
-from ostiary.vault.master import MasterKey
+from ostiary.core.clock import Clock
+from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.core.ids import time_ordered_id
+from ostiary.vault.envelope import KEY_ID_LENGTH, KEY_LENGTH, SealBroken
+from ostiary.vault.keystore import KEK, Contents, Edit, KeySlots, KeyState, Slot, SlotState, WrappedKey
+from ostiary.vault.purpose import OF_EVERY_SCOPE, OF_THE_INSTANCE, Purpose
+from ostiary.vault.root import Root, slot_context
+from ostiary.vault.scope import INSTANCE, Loaded, Scope
+from ostiary.vault.wrapper import RootWrapper
 
-ROOT_LENGTH = 32
-_WRAPPED = Context(table="keystore", column="root", row="1", revision=1)
+MOST_SCOPES = 4096  # organisations whose keys are in memory at once
 
-
-class Purpose(StrEnum):
-    """What a derived key is for. The table of domain separation: every string occurs once."""
-
-    MASTER_WRAP = "mk-wrap"
-    APIKEY_PEPPER = "apikey-pepper"
-    ROW_SEAL = "row-seal"
-    OBJECT_NAME = "object-name"
+Wrappers = Callable[[], Sequence[RootWrapper]]
 
 
 class Keyring:
-    """Purpose keys of one instance.
+    """Made by `open_keyring`.
 
-    Args:
-        root: the 32 bytes of the instance root key.
-        instance: the instance's id, the salt of every derivation.
-        region: the instance's region, part of every sealed value's context.
+    Attributes:
+        instance: the keys of the instance itself.
+        master: the id of the master key that opened the keystore.
     """
 
-    def __init__(self, root: bytes, instance: str, region: str) -> None:
-        if len(root) != ROOT_LENGTH:
-            raise ValueError("a root key has 32 bytes")
-        self._root = root
-        self._instance = instance
-        self._region = region
+    def __init__(self, slots: KeySlots, wrappers: Wrappers, clock: Clock, root: Root, contents: Contents) -> None:
+        self.slots = slots
+        self.clock = clock
+        self._wrappers = wrappers
+        self.root = root
+        self.master = root.master
+        self.instance = Scope(INSTANCE, root.instance, root.region, {})
+        self._scopes: OrderedDict[str, Scope] = OrderedDict()
+        self._load(contents)
+
+    @property
+    def instance_id(self) -> str:
+        """The instance's id."""
+        return self.root.instance
+
+    @property
+    def region(self) -> str:
+        """The region that the instance belongs to."""
+        return self.root.region
+
+    async def organization(self, org_id: str) -> Scope:
+        """The keys of an organisation; of the instance for "-".
+
+        Raises:
+            Fault: INTERNAL when it has none: they were destroyed, or it is none of this instance's.
+        """
+        if org_id == INSTANCE:
+            return self.instance
+        scope = self._scopes.get(org_id)
+        if scope is not None:
+            self._scopes.move_to_end(org_id)
+            return scope
+        await self.refresh()
+        contents = await self.slots.read([org_id])
+        if not contents.keys:
+            raise Fault(Kind.INTERNAL, f"organisation {org_id} has no keys on this instance", origin=Origin.GATEWAY)
+        # another task may have been faster: one scope for all, so that a refresh reaches them all
+        scope = self._scopes.setdefault(org_id, Scope(org_id, self.instance_id, self.region, {}))
+        scope.replace(self.root.opened(contents.of(org_id)))
+        while len(self._scopes) > MOST_SCOPES:
+            self._scopes.popitem(last=False)
+        return scope
+
+    async def create(self, org_id: str) -> Scope:
+        """The keys of a new organisation; those it has, if it has some.
+
+        Raises:
+            Fault: INTERNAL when its keys were destroyed: an id is not used twice.
+        """
+
+        def made(contents: Contents) -> Edit | None:
+            if any(dead.scope == org_id for dead in contents.tombstones):
+                raise Fault(Kind.INTERNAL, f"the keys of organisation {org_id} are destroyed", origin=Origin.GATEWAY)
+            if contents.of(org_id):
+                return None
+            return Edit(put_keys=self.root.fresh(org_id, OF_EVERY_SCOPE, 1, KeyState.PRIMARY, self.now()))
+
+        await self.change(made, [org_id])
+        return await self.organization(org_id)
+
+    async def refresh(self) -> None:
+        """Look at the keystore again, if it has changed.
+
+        Raises:
+            Fault: UNAVAILABLE when it cannot be asked; INTERNAL when the master key was replaced by one not given.
+        """
+        if await self.slots.generation() == self.generation:
+            return
+        contents = await self.slots.read([INSTANCE, *self._scopes])
+        if not self.root.opens(contents.of(INSTANCE)):  # the root was renewed
+            self.root = await opened_root(contents, self._wrappers())
+            self.master = self.root.master
+        self._load(contents)
+
+    async def change(self, make: Callable[[Contents], Edit | None], scopes: Sequence[str] | None = None) -> Contents:
+        """Change the keystore in one transaction, made anew as long as others are faster; the contents before it.
+
+        Args:
+            make: the change for what is there now; None for none.
+            scopes: whose keys it has to see; None for all.
+        """
+        while True:
+            contents = await self.slots.read(scopes)
+            if contents.generation != self.generation:
+                await self.refresh()
+            edit = make(contents)
+            if edit is None or await self.slots.apply(edit, contents.generation):
+                if edit is not None:
+                    await self.refresh()
+                return contents
+
+    def now(self) -> int:
+        """Unix milliseconds."""
+        return int(self.clock.now() * 1000)
 
     def key(self, purpose: Purpose) -> bytes:
-        """The 32 bytes for this purpose."""
-        return _derived(self._root, self._instance, f"ostiary/1/{purpose}/1", 32)
-
-    def sealer(self, purpose: Purpose) -> Sealer:
-        """An envelope under this purpose's key."""
-        return _sealer(self._root, self._instance, self._region, f"ostiary/1/{purpose}/1")
+        """A key of the instance."""
+        return self.instance.key(purpose)
 
     def __repr__(self) -> str:
-        return f"Keyring(instance={self._instance}, region={self._region})"
+        return f"Keyring(instance={self.instance_id}, region={self.region}, master={self.master})"
+
+    def _load(self, contents: Contents) -> None:
+        by_scope: dict[str, list[WrappedKey]] = defaultdict(list)
+        for key in contents.keys:
+            by_scope[key.scope].append(key)
+        self.instance.replace(self.root.opened(by_scope[INSTANCE]))
+        for org_id, scope in list(self._scopes.items()):
+            if by_scope[org_id]:
+                scope.replace(self.root.opened(by_scope[org_id]))
+            else:
+                scope.forget()
+                del self._scopes[org_id]
+        self.generation = contents.generation
 
 
-def new_root(master: MasterKey, instance: str, region: str) -> bytes:
-    """A fresh root key, wrapped by the master key."""
-    return _wrapper(master, instance, region).seal(os.urandom(ROOT_LENGTH), _WRAPPED)
+async def open_keyring(
+    slots: KeySlots, wrappers: Wrappers, clock: Clock, *, region: str | None = None, create: bool = True
+) -> Keyring:
+    """The keyring of the instance whose keystore this is; an empty keystore becomes that of a new instance.
 
-
-def open_keyring(master: MasterKey, wrapped: bytes, instance: str, region: str) -> Keyring:
-    """The keyring behind a wrapped root key.
+    Args:
+        slots: where the keystore lies.
+        wrappers: what holds the master key, asked again whenever the root has to be unwrapped: the file may be another.
+        clock: dates what is made.
+        region: refused when the keystore is of another region; None takes what it says ("local" when new).
+        create: whether a keystore may be made.
 
     Raises:
-        SealBroken: another master key, instance or region, or a damaged root.
+        Fault: INTERNAL for another master key, another region, an edited or an empty keystore; UNAVAILABLE when the
+            keystore or the key service cannot be asked.
     """
-    return Keyring(_wrapper(master, instance, region).open(wrapped, _WRAPPED), instance, region)
+    await slots.prepare()
+    contents = await slots.read([INSTANCE])
+    if contents.stamp is None:
+        if not create:
+            raise _refusal("the keystore is empty: restore it from its backup (ostiary restore --keystore)")
+        await _establish(slots, wrappers()[0], clock, region or "local")
+        contents = await slots.read([INSTANCE])
+    stamp = contents.stamp
+    if stamp is None:
+        raise _refusal("the keystore has lost the row that says whose it is: restore it from its backup")
+    if region is not None and region != stamp.region:
+        raise _refusal(f"the keystore belongs to region {stamp.region}, the configuration to {region}")
+    root = await opened_root(contents, wrappers())
+    keyring = Keyring(slots, wrappers, clock, root, contents)
+    if root.slot.state is not SlotState.ACTIVE:
+        await keyring.change(lambda now: promotion(now, root.slot.id), [INSTANCE])
+    return keyring
 
 
-def _wrapper(master: MasterKey, instance: str, region: str) -> Sealer:
-    return _sealer(master.material, instance, region, f"ostiary/1/{Purpose.MASTER_WRAP}")
+def promotion(contents: Contents, slot_id: str) -> Edit | None:
+    """Make a staged slot the active one: the active one becomes the only previous one, other staged ones go.
+
+    A slot that is the previous one stays what it is: whoever starts with the key before the last change is served, and
+    told by `vault status`.
+    """
+    promoted = next((slot for slot in contents.slots if slot.id == slot_id), None)
+    if promoted is None or promoted.state is not SlotState.STAGED:
+        return None
+    active = [slot for slot in contents.slots if slot.state is SlotState.ACTIVE]
+    return Edit(
+        put_slots=(
+            *(msgspec.structs.replace(slot, state=SlotState.PREVIOUS) for slot in active),
+            msgspec.structs.replace(promoted, state=SlotState.ACTIVE),
+        ),
+        drop_slots=tuple(slot.id for slot in contents.slots if slot not in (promoted, *active)),
+    )
 
 
-def _sealer(secret: bytes, instance: str, region: str, info: str) -> Sealer:
-    """The key id is derived too: it names the key and tells nothing about it."""
-    both = _derived(secret, instance, info, 32), _derived(secret, instance, f"{info}/id", KEY_ID_LENGTH)
-    return Sealer(*both, instance, region)
+async def opened_root(contents: Contents, wrappers: Iterable[RootWrapper]) -> Root:
+    """The root key, by the first wrapper and slot that fit.
+
+    Raises:
+        Fault: INTERNAL where none does, naming the ids of both sides; UNAVAILABLE when a key service cannot be asked.
+    """
+    assert contents.stamp is not None
+    tried = list(wrappers)
+    away: Fault | None = None
+    for slot in sorted(contents.slots, key=lambda slot: slot.state is not SlotState.ACTIVE):
+        for wrapper in tried:
+            if wrapper.kind != slot.kind or (wrapper.id != slot.wrapper and wrapper.kind == "local"):
+                continue
+            context = slot_context(contents.stamp.instance, contents.stamp.region, slot.id)
+            try:
+                return Root(await wrapper.unwrap(slot.wrapped, context), contents.stamp, slot)
+            except SealBroken:
+                continue
+            except Fault as fault:
+                away = away or fault
+    if away is not None:
+        raise away
+    given = ", ".join(f"{wrapper.kind} {wrapper.id}" for wrapper in tried) or "none"
+    known = ", ".join(f"{slot.kind} {slot.wrapper} ({slot.state})" for slot in contents.slots) or "none"
+    raise _refusal(f"the master key ({given}) does not open the keystore, which expects: {known}")
 
 
-def _derived(secret: bytes, salt: str, info: str, length: int) -> bytes:
-    return HKDF(algorithm=SHA512(), length=length, salt=salt.encode(), info=info.encode()).derive(secret)
+async def _establish(slots: KeySlots, wrapper: RootWrapper, clock: Clock, region: str) -> None:
+    """Make the keys of a new instance, unless another process is faster."""
+    now = int(clock.now() * 1000)
+    instance = time_ordered_id(now, int.from_bytes(os.urandom(10), "big"))
+    secret, slot_id = os.urandom(KEY_LENGTH), os.urandom(KEY_ID_LENGTH).hex()
+    wrapped = await wrapper.wrap(secret, slot_context(instance, region, slot_id))
+    slot = Slot(slot_id, SlotState.ACTIVE, wrapper.kind, wrapper.id, wrapped, now)
+    root = Root.new(secret, instance, region, now, slot)
+    keys = root.fresh(INSTANCE, OF_THE_INSTANCE, 1, KeyState.PRIMARY, now)
+    await slots.apply(Edit(stamp=root.stamp, put_slots=(slot,), put_keys=keys), 0)
+
+
+def _refusal(public: str) -> Fault:
+    return Fault(Kind.INTERNAL, public, origin=Origin.GATEWAY)
+
+
+__all__ = ["KEK", "Keyring", "Loaded", "open_keyring", "opened_root", "promotion"]
