@@ -95,13 +95,21 @@ class Root:
         for key in keys:
             if key.purpose == KEK:
                 continue
-            parent = wrapping.get(key.parent)
-            if parent is None:
-                raise SealBroken(_where(key))
-            bare = parent.open(key.wrapped, _where(key))
+            bare = self.bare(key, wrapping)
             primary = key.state is KeyState.PRIMARY
             found[Purpose(key.purpose)].append(Loaded(key.id, key.version, bare, primary=primary))
         return found
+
+    def bare(self, key: WrappedKey, keks: Mapping[bytes, DataKey]) -> bytes:
+        """A data key.
+
+        Raises:
+            SealBroken: the keystore was damaged or edited.
+        """
+        parent = keks.get(key.parent)
+        if parent is None:
+            raise SealBroken(_where(key))
+        return parent.open(key.wrapped, _where(key))
 
     def keks(self, keys: Iterable[WrappedKey]) -> dict[bytes, DataKey]:
         """The key-encryption keys among these, by id."""
