@@ -1,6 +1,6 @@
 """The steps of a rotation, each one transaction of the keystore. It must not touch what is sealed under the keys.
 
-Killed between two steps, or in the midst of one, whoever goes on finds a state from which every step can be taken again.
+Killed between two steps, or within one, whoever goes on finds a state from which every step can be taken again.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ async def renew_root(keyring: Keyring, wrapper: RootWrapper) -> None:
     secret, slot_id = os.urandom(KEY_LENGTH), os.urandom(KEY_ID_LENGTH).hex()
     wrapped = await wrapper.wrap(secret, slot_context(keyring.instance_id, keyring.region, slot_id))
     slot = Slot(slot_id, SlotState.ACTIVE, wrapper.kind, wrapper.id, wrapped, keyring.now())
+    keyring.announce(wrapper)
 
     def renewed(contents: Contents) -> Edit:
         old = keyring.root

@@ -40,6 +40,7 @@ class Keyring:
         self.slots = slots
         self.clock = clock
         self._wrappers = wrappers
+        self._announced: list[RootWrapper] = []
         self.root = root
         self.master = root.master
         self.instance = Scope(INSTANCE, root.instance, root.region, {})
@@ -106,7 +107,7 @@ class Keyring:
             return
         contents = await self.slots.read([INSTANCE, *self._scopes])
         if not self.root.opens(contents.of(INSTANCE)):  # the root was renewed
-            self.root = await opened_root(contents, self._wrappers())
+            self.root = await opened_root(contents, [*self._announced, *self._wrappers()])
             self.master = self.root.master
         self._load(contents)
 
@@ -126,6 +127,10 @@ class Keyring:
                 if edit is not None:
                     await self.refresh()
                 return contents
+
+    def announce(self, wrapper: RootWrapper) -> None:
+        """This one will hold the master key, as soon as the keystore says so."""
+        self._announced.insert(0, wrapper)
 
     def now(self) -> int:
         """Unix milliseconds."""
