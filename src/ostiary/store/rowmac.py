@@ -17,8 +17,8 @@ _LIMITS = ("max_budget", "budget_seconds", "budget_from", "rpm_limit", "tpm_limi
 _CHANGED = ("created_at", "updated_at", "revision")
 _DELETED = ("created_at", "updated_at", "deleted_at", "revision")
 
-# Table -> version -> columns. The newest version is written, every one listed is read: a column that is added is covered
-# by a new version, once no older program writes the table any more. Never change a version that was released.
+# Table -> version -> columns. The newest version is written, every one listed is read: an added column is covered by a
+# new version, once no older program writes the table any more. Never change a version that was released.
 COVERED: Mapping[str, Mapping[int, tuple[str, ...]]] = {
     "stamp": {1: ("id", "instance", "region", "default_org", "created_at")},
     "organizations": {1: ("id", "name_index", "details", "state", *_LIMITS, "session_version", *_DELETED)},

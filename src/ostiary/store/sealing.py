@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Table
 
+from ostiary.core.fault import Fault, Kind
 from ostiary.store.rowmac import check, keeper
 from ostiary.vault.envelope import Context, SealBroken, UnknownKey
 from ostiary.vault.keyring import Keyring
@@ -76,18 +77,33 @@ class Guard:
         """
         return self.keyring.instance if org_id == INSTANCE else await self.keyring.organization(org_id)
 
+    async def scope_or_none(self, table: str, row: str, org_id: str) -> Scope | None:
+        """The keys of an organisation that a row belongs to. None when there are none: the row is absent, which the
+        alarm is told of, unless the keys were destroyed on purpose.
+        """
+        try:
+            return await self.scope(org_id)
+        except Fault as fault:
+            if fault.kind is not Kind.INTERNAL:
+                raise
+        if all(dead.scope != org_id for dead in (await self.keyring.slots.read([org_id])).tombstones):
+            self.alarm.broken(table, row)
+        return None
+
     async def checked(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The rows whose MACs fit, in their order. The alarm is told of the others."""
         fitting, refreshed = list[Mapping[str, Any]](), False
         for position, row in enumerate(rows):
             if position % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
-            scope = await self.scope(keeper(table.name, row))
+            scope = await self.scope_or_none(table.name, row_of(table, row), keeper(table.name, row))
+            if scope is None:
+                continue
             fits = check(scope, table.name, row)
-            if not fits and not refreshed:
+            if not fits and not refreshed:  # scopes that are in use get their fresh keys
                 refreshed = True
                 await self.keyring.refresh()
-                fits = check(await self.scope(keeper(table.name, row)), table.name, row)
+                fits = check(scope, table.name, row)
             if fits:
                 fitting.append(row)
             else:
@@ -164,7 +180,7 @@ def owner(table: str, values: Mapping[str, Any]) -> str:
 
 
 def context(table: Table, values: Mapping[str, Any], column: str = "details", origin: str = "") -> Context:
-    """Where a value of this row is sealed. `values` holds at least the primary key and, where there is one, `revision`."""
+    """Where a value of this row is sealed. `values` holds at least its primary key and revision."""
     revision = values["revision"] if "revision" in table.c else 0
     return Context(table=table.name, column=column, row=row_of(table, values), revision=revision, origin=origin)
 

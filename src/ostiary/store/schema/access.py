@@ -46,7 +46,9 @@ virtual_keys = table(
 )
 # PostgreSQL's condition stands in the migration only: to name it here would load that dialect into every process.
 Index("uq_virtual_keys_alias", virtual_keys.c.org_id, virtual_keys.c.alias_index, unique=True, sqlite_where=LIVE)
-Index(None, virtual_keys.c.created_at, virtual_keys.c.id)
+# Lists and their totals are read off this index alone, deleted keys being told apart in it.
+Index(None, virtual_keys.c.created_at, virtual_keys.c.id, virtual_keys.c.deleted_at)
+Index(None, virtual_keys.c.digest)
 Index(None, virtual_keys.c.org_id, virtual_keys.c.user_id, virtual_keys.c.created_at)
 Index(None, virtual_keys.c.org_id, virtual_keys.c.team_id, virtual_keys.c.created_at)
 

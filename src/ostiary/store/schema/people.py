@@ -90,6 +90,7 @@ teams = table(
     count("revision", "times changed"),
     hashed("row_mac", "seals the row against edits", 33),
     PrimaryKeyConstraint("org_id", "id"),
+    UniqueConstraint("id"),
     UniqueConstraint("org_id", "name_index"),
     ForeignKeyConstraint(["org_id"], ["organizations.id"]),
 )
