@@ -23,8 +23,10 @@ from ostiary.store.bulk import CHUNK, Bulk
 from ostiary.store.database import Database
 from ostiary.store.recent import Recent
 from ostiary.store.schema.ledger import end_users, names, tags
-from ostiary.store.sealing import Guard, by_turns, context, seal, unseal
+from ostiary.store.schema.people import organizations
+from ostiary.store.sealing import Alarm, Guard, by_turns, context, seal, unseal
 from ostiary.vault.envelope import SealBroken
+from ostiary.vault.keyring import Keyring
 from ostiary.vault.scope import Scope
 
 NameKind: TypeAlias = Literal["model", "deployment", "upstream_model", "end_user", "tag"]
@@ -53,13 +55,14 @@ class Names:
 
     Args:
         database: where they rest.
-        guard: opens and seals.
+        keyring: the keys of each organisation.
         clock: dates new ones.
+        alarm: told of entries that do not open.
     """
 
-    def __init__(self, database: Database, guard: Guard, clock: Clock) -> None:
+    def __init__(self, database: Database, keyring: Keyring, clock: Clock, *, alarm: Alarm | None = None) -> None:
         self._database = database
-        self._guard = guard
+        self._guard = Guard(keyring, alarm or Alarm())
         self._clock = clock
         self._bulk = {table.name: Bulk(table, database.dialect, keeping=True) for table in (names, end_users, tags)}
         self._ids: Recent[Text, int] = Recent(REMEMBERED)
@@ -113,6 +116,12 @@ class Names:
                 async with self._database.read() as connection:
                     ids |= self._remember(org_id, kind, await self._known(connection, org_id, kind, indexes))
         return ids
+
+    async def everywhere(self, kind: NameKind, texts: Collection[str]) -> list[int]:
+        """The ids of these texts in every organisation; 0 for the empty text."""
+        async with self._database.read() as connection:
+            orgs = [org_id for (org_id,) in await connection.execute(select(organizations.c.id))]
+        return sorted({number for org_id in orgs for number in (await self.find(org_id, kind, texts)).values()})
 
     async def texts(self, kind: NameKind, ids: Collection[tuple[str, int]]) -> dict[int, str]:
         """The texts of ids, each given with its organisation; 0 is the empty text.

@@ -1,22 +1,26 @@
-"""Questions to the ledger: pages of records by index, sums from rollups. It must not sum up single records."""
+"""Questions to the ledger: pages of records by index, sums from rollups. It must not sum up single records.
+
+Rows hold ids, questions and answers hold texts: filters find the ids of their texts first, and the texts of an answer
+are opened when it has been summed up. What cannot be opened any more is called by its id.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import add
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec.structs import astuple
-from sqlalchemy import ColumnElement, Table, and_, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Table, TextClause, and_, false, func, select, true, tuple_
 
 from ostiary.core.money import Nano
-from ostiary.core.price import PriceState
-from ostiary.core.record import Outcome, Record
-from ostiary.core.usage import Usage
+from ostiary.core.record import Record
 from ostiary.store.database import Database
-from ostiary.store.rows import json_value
-from ostiary.store.tables import OWNED, usage, usage_daily, usage_labels, usage_totals
+from ostiary.store.directory import Directory
+from ostiary.store.ledger_texts import NAMED, OWNED_BY, LedgerTexts
+from ostiary.store.names import Names
+from ostiary.store.schema.ledger import OWNED, usage, usage_daily, usage_labels, usage_totals
 
 Dimension = Literal[
     "day", "key_id", "user_id", "team_id", "organization_id", "model", "upstream_model", "provider", "endpoint"
@@ -24,17 +28,20 @@ Dimension = Literal[
 COUNTED_AT_MOST = 100_000  # a total that would need more rows than this to be counted is cut off here
 
 _COUNTS = [column.name for column in usage_daily.c if not column.primary_key]
-_OWNERS = ("key_id", "user_id", "organization_id")
+_KEYED = ("key_id", "user_id")  # what only the larger rollup knows
 _IN_LIST = 500  # keys of one IN list
-_USAGE = Usage.__struct_fields__
-_RECORD = [name for name in Record.__struct_fields__ if name != "usage"]
-
+_MORE = 4  # so many times the groups asked for are read where equal texts of several organisations add up
+_LABELS_LOOKED_AT = 10_000  # for a list of names in alphabetical order: each has to be opened first
 
 Place = tuple[int, str]  # day and key
+Condition: TypeAlias = ColumnElement[bool] | TextClause
 
 
 class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which days and whose. Days since the epoch (UTC), both inclusive; None means any."""
+    """Which days and whose. Days since the epoch (UTC), both inclusive; None means any.
+
+    `key_id` is a key's id; users, teams, organisations and models are named as callers name them.
+    """
 
     first_day: int | None = None
     last_day: int | None = None
@@ -56,7 +63,10 @@ class LabelFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which records. Times are Unix milliseconds, `since` inclusive and `until` exclusive; None means any."""
+    """Which records. Times are Unix milliseconds, `since` inclusive and `until` exclusive; None means any.
+
+    `key_id` is a key's id, `user_id` the name by which callers know a user.
+    """
 
     since: int | None = None
     until: int | None = None
@@ -82,10 +92,18 @@ class Sum(msgspec.Struct, frozen=True):
 
 
 class UsageReports:
-    """Reads of the ledger for people and programs."""
+    """Reads of the ledger for people and programs, over all organisations.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: an open, migrated database.
+        names: the dictionaries of requests.
+        directory: names of users, teams and organisations.
+    """
+
+    def __init__(self, database: Database, names: Names, directory: Directory) -> None:
         self._database = database
+        self._names = names
+        self._texts = LedgerTexts(names, directory)
 
     async def sums(
         self,
@@ -100,27 +118,31 @@ class UsageReports:
         Args:
             by: dimensions to group by; none gives one sum over everything.
             where: days and owners.
-            largest: only so many groups, those of the highest cost, highest first.
+            largest: only so many groups, those of the highest cost, highest first. A text that several organisations
+                use is one group, for whose rank only its costliest organisations count.
             of: only these days and keys, whatever days `where` names.
         """
+        columns = ["org_id" if name == "organization_id" else name for name in by]
         if of is None:
             table = _rollup(by, where)
-            return await self._sums(table, by, _daily_condition(table, where), largest)
+            return await self._sums(table, columns, [await self._daily_condition(table, where)], largest)
         keys_of: dict[int, list[str]] = {}
         for day, key_id in of:
             keys_of.setdefault(day, []).append(key_id)
-        found: list[Sum] = []
+        conditions: list[ColumnElement[bool]] = []
         for day, keys in keys_of.items():  # day by day: a list of pairs would be answered by a scan of everything
-            condition = _daily_condition(usage_daily, msgspec.structs.replace(where, first_day=day, last_day=day))
+            within = msgspec.structs.replace(where, first_day=day, last_day=day)
+            condition = await self._daily_condition(usage_daily, within)
             for start in range(0, len(keys), _IN_LIST):
                 some = usage_daily.c.key_id.in_(keys[start : start + _IN_LIST])
-                found += await self._sums(usage_daily, by, and_(condition, some), largest)
-        return found
+                conditions.append(and_(condition, some))
+        return await self._sums(usage_daily, columns, conditions, largest)
 
     async def costliest_keys(self, where: UsageFilter, limit: int) -> list[tuple[Place, int]]:
-        """The pairs of day and key that cost most, highest first, each with how many rows its sums are made of."""
+        """Days and keys of the highest cost, highest first, each with how many rows its sums are made of."""
         place = usage_daily.c.day, usage_daily.c.key_id
-        query = select(*place, func.count()).where(_daily_condition(usage_daily, where)).group_by(*place)
+        condition = await self._daily_condition(usage_daily, where)
+        query = select(*place, func.count()).where(condition).group_by(*place)
         async with self._database.read() as connection:
             found = await connection.execute(query.order_by(func.sum(usage_daily.c.cost).desc(), *place).limit(limit))
             return [((day, key_id), rows) for day, key_id, rows in found]
@@ -128,7 +150,7 @@ class UsageReports:
     async def days(self, where: UsageFilter, *, limit: int, offset: int) -> tuple[list[int], int]:
         """Days that have usage, newest first, and how many there are."""
         table = _rollup((), where)
-        return await self._days(table, _daily_condition(table, where), limit, offset)
+        return await self._days(table, await self._daily_condition(table, where), limit, offset)
 
     async def label_sums(
         self,
@@ -138,29 +160,77 @@ class UsageReports:
         largest: int | None = None,
     ) -> list[Sum]:
         """Sums by tag or end user, like `sums`. A request that has two of the labels counts for each."""
-        return await self._sums(usage_labels, by, _label_condition(where), largest)
+        columns = [where.kind if name == "label" else name for name in by]
+        return await self._sums(usage_labels, columns, [await self._label_condition(where)], largest)
 
     async def label_days(self, where: LabelFilter, *, limit: int, offset: int) -> tuple[list[int], int]:
         """Days on which these labels were seen, newest first, and how many there are."""
-        return await self._days(usage_labels, _label_condition(where), limit, offset)
+        return await self._days(usage_labels, await self._label_condition(where), limit, offset)
 
     async def label_names(self, kind: Literal["tag", "end_user"], *, limit: int) -> list[str]:
-        """Tags or end users ever seen, in alphabetical order."""
-        query = select(usage_labels.c.label).where(usage_labels.c.kind == kind).distinct()
+        """Tags or end users in alphabetical order, of the ten thousand that were new most recently."""
+        return sorted(await self._names.newest(kind, _LABELS_LOOKED_AT))[:limit]
+
+    async def records(
+        self, where: LogFilter, *, limit: int, offset: int = 0, before: tuple[int, str] | None = None
+    ) -> list[Record]:
+        """Records, newest first, with the names that callers know in them.
+
+        Args:
+            where: whose and when.
+            limit: rows at most.
+            offset: rows to leave out; costly when large.
+            before: (`started`, `id`) of the last row of the page before this one; costs nothing however deep.
+        """
+        condition = await self._log_condition(where)
+        if before is not None:
+            condition = and_(condition, tuple_(usage.c.started, usage.c.id) < tuple_(*before))
+        query = select(usage).where(condition).order_by(usage.c.started.desc(), usage.c.id.desc())
         async with self._database.read() as connection:
-            return [label for (label,) in await connection.execute(query.order_by(usage_labels.c.label).limit(limit))]
+            found = await connection.execute(query.limit(limit).offset(offset))
+            rows = [dict(row) for row in found.mappings()]
+        return await self._texts.records(rows)
+
+    async def count(self, where: LogFilter) -> int:
+        """How many records there are, `COUNTED_AT_MOST` at most."""
+        found = select(usage.c.id).where(await self._log_condition(where)).limit(COUNTED_AT_MOST).subquery()
+        async with self._database.read() as connection:
+            return (await connection.execute(select(func.count()).select_from(found))).scalar_one()
+
+    # --- within ---
 
     async def _sums(
-        self, table: Table, by: Sequence[str], condition: ColumnElement[bool], largest: int | None
+        self, table: Table, by: Sequence[str], conditions: Iterable[ColumnElement[bool]], largest: int | None
     ) -> list[Sum]:
-        columns = [table.c[name] for name in by]
+        """The sums of all conditions together, by texts."""
+        columns = [table.c[_column(table, name)] for name in by]
         counts = [func.coalesce(func.sum(table.c[name]), 0).label(name) for name in _COUNTS]
-        query = select(*columns, *counts).where(condition).group_by(*columns).order_by(*columns)
-        if largest is not None:
-            query = query.order_by(None).order_by(func.sum(table.c.cost).desc(), *columns).limit(largest)
+        merging = any(name in NAMED or name in OWNED_BY for name in by)
+        rows: list[tuple[Any, ...]] = []
         async with self._database.read() as connection:
-            rows = await connection.execute(query)
-            return [Sum(tuple(row[: len(columns)]), *map(int, row[len(columns) :])) for row in rows]
+            for condition in conditions:
+                # An id belongs to one organisation, so that the least of a group's organisations is the only one.
+                query = select(func.min(table.c.org_id), *columns, *counts).where(condition).group_by(*columns)
+                if largest is not None:
+                    order = func.sum(table.c.cost).desc()
+                    query = query.order_by(order, *columns).limit(largest * _MORE if merging else largest)
+                rows += [tuple(row) for row in await connection.execute(query)]
+        texts = [
+            await self._texts.of(name, ((row[0], row[position]) for row in rows)) for position, name in enumerate(by, 1)
+        ]
+        sums = [
+            Sum(
+                tuple(text[value] for text, value in zip(texts, row[1:], strict=False)),
+                *map(int, row[1 + len(by) :]),
+            )
+            for row in rows
+        ]
+        if merging:
+            sums = folded(sums, *range(len(by)))
+        sums.sort(key=lambda found: found.place)
+        if largest is not None:
+            sums = sorted(sums, key=lambda found: found.cost, reverse=True)[:largest]
+        return sums
 
     async def _days(
         self, table: Table, condition: ColumnElement[bool], limit: int, offset: int
@@ -170,29 +240,46 @@ class UsageReports:
             days = [day for (day,) in await connection.execute(query)]
         return days[offset : offset + limit], len(days)
 
-    async def records(
-        self, where: LogFilter, *, limit: int, offset: int = 0, before: tuple[int, str] | None = None
-    ) -> list[Record]:
-        """Records, newest first.
+    async def _daily_condition(self, table: Table, where: UsageFilter) -> ColumnElement[bool]:
+        parts = [
+            table.c.day >= where.first_day if where.first_day is not None else true(),
+            table.c.day <= where.last_day if where.last_day is not None else true(),
+        ]
+        if where.first_day is not None and where.first_day == where.last_day:
+            parts = [table.c.day == where.first_day]  # so that the index goes on with the key
+        if where.team_ids is not None:
+            named = table.c.team_id.in_(await self._texts.ids("team_id", where.team_ids))
+            parts.append(named if where.team_ids else table.c.team_id != "")
+        if where.organization_id is not None:
+            parts.append(table.c.org_id.in_(await self._texts.ids("org_id", [where.organization_id])))
+        return and_(*parts, *await self._equal(table, where, (*_KEYED, "model", "provider")))
 
-        Args:
-            where: whose and when.
-            limit: rows at most.
-            offset: rows to leave out; costly when large.
-            before: (`started`, `id`) of the last row of the page before this one; costs nothing however deep.
-        """
-        condition = _log_condition(where)
-        if before is not None:
-            condition = and_(condition, tuple_(usage.c.started, usage.c.id) < tuple_(*before))
-        query = select(usage).where(condition).order_by(usage.c.started.desc(), usage.c.id.desc())
-        async with self._database.read() as connection:
-            return [_record(row._mapping) for row in await connection.execute(query.limit(limit).offset(offset))]
+    async def _label_condition(self, where: LabelFilter) -> ColumnElement[bool]:
+        table = usage_labels.c
+        parts = [table.kind == where.kind, table.day.between(where.first_day, where.last_day)]
+        if where.labels:
+            parts.append(table.label.in_(await self._texts.ids(where.kind, where.labels)))
+        return and_(*parts)
 
-    async def count(self, where: LogFilter) -> int:
-        """How many records there are, `COUNTED_AT_MOST` at most."""
-        found = select(usage.c.id).where(_log_condition(where)).limit(COUNTED_AT_MOST).subquery()
-        async with self._database.read() as connection:
-            return (await connection.execute(select(func.count()).select_from(found))).scalar_one()
+    async def _log_condition(self, where: LogFilter) -> ColumnElement[bool]:
+        parts = [
+            usage.c.started >= where.since if where.since is not None else true(),
+            usage.c.started < where.until if where.until is not None else true(),
+            _is_record(where.record_id) if where.record_id is not None else true(),
+        ]
+        return and_(*parts, *await self._equal(usage, where, ("key_id", "user_id")))
+
+    async def _equal(self, table: Table, where: msgspec.Struct, names: Sequence[str]) -> list[Condition]:
+        parts: list[Condition] = []
+        for name in names:
+            text = getattr(where, name)
+            if text is None:
+                continue
+            ids = await self._texts.ids(name, [text])
+            parts.append(table.c[name] == ids[0] if len(ids) == 1 else table.c[name].in_(ids))
+            if name == "user_id" and text:
+                parts.append(OWNED)  # said again, because the index of users is one of those rows only
+        return parts
 
 
 def folded(sums: Sequence[Sum], *positions: int) -> list[Sum]:
@@ -208,46 +295,21 @@ def folded(sums: Sequence[Sum], *positions: int) -> list[Sum]:
 
 def _rollup(by: Sequence[Dimension], where: UsageFilter) -> Table:
     """The smallest rollup that can tell."""
-    owned = any(name in by or getattr(where, name) is not None for name in _OWNERS)
-    return usage_daily if owned else usage_totals
+    keyed = any(name in by or getattr(where, name) is not None for name in _KEYED)
+    return usage_daily if keyed else usage_totals
 
 
-def _daily_condition(table: Table, where: UsageFilter) -> ColumnElement[bool]:
-    parts = [
-        table.c.day >= where.first_day if where.first_day is not None else true(),
-        table.c.day <= where.last_day if where.last_day is not None else true(),
-    ]
-    if where.first_day is not None and where.first_day == where.last_day:
-        parts = [table.c.day == where.first_day]  # so that the index goes on with the key
-    if where.team_ids is not None:
-        parts.append(table.c.team_id.in_(where.team_ids) if where.team_ids else table.c.team_id != "")
-    return and_(*parts, *_equal(table, where, (*_OWNERS, "model", "provider")))
+def _column(table: Table, name: str) -> str:
+    return "label" if table is usage_labels and name != "day" else name
 
 
-def _label_condition(where: LabelFilter) -> ColumnElement[bool]:
-    table = usage_labels.c
-    named = table.label.in_(where.labels) if where.labels else true()
-    return and_(table.kind == where.kind, table.day.between(where.first_day, where.last_day), named)
-
-
-def _log_condition(where: LogFilter) -> ColumnElement[bool]:
-    parts = [
-        usage.c.started >= where.since if where.since is not None else true(),
-        usage.c.started < where.until if where.until is not None else true(),
-        usage.c.id == where.record_id if where.record_id is not None else true(),
-    ]
-    return and_(*parts, *_equal(usage, where, ("key_id", "user_id")))
-
-
-def _equal(table: Table, where: msgspec.Struct, names: Sequence[str]) -> list[ColumnElement[bool]]:
-    parts = [table.c[name] == value for name in names if (value := getattr(where, name)) is not None]
-    if getattr(where, "user_id", None):
-        parts.append(OWNED)  # said again, because the index of users is one of those rows only
-    return parts
-
-
-def _record(row: Any) -> Record:
-    values = {name: row[name] for name in _RECORD}
-    values["outcome"], values["price"] = Outcome(row["outcome"]), PriceState(row["price"])
-    values["tags"] = json_value(row["tags"], tuple[str, ...])
-    return Record(**values, usage=Usage(**{name: row[name] for name in _USAGE}))
+def _is_record(record_id: str) -> ColumnElement[bool]:
+    """Ids are UUIDs of version 7 and begin with the request's start, so that the index of times finds them."""
+    digits = record_id.replace("-", "")
+    if len(digits) != len("0190a1b2c3d47e5f8a9b000000000000") or digits[12:13] != "7":
+        return false()
+    try:
+        started = int(digits[:12], 16)
+    except ValueError:
+        return false()
+    return and_(usage.c.started == started, usage.c.id == record_id)
