@@ -60,7 +60,14 @@ def _application(house: House) -> Any:
     book = KeyBook(house.keys, house.digest)
     services = Services(
         keys=KeyService(
-            house.keys, house.digest, house, house.clock, region=house.store.region, spending=house.spend_of
+            house.keys,
+            house.digest,
+            house,
+            house.clock,
+            region=house.store.region,
+            spending=house.spend_of,
+            defaults=house.began.new_keys.defaults,
+            upper=house.began.new_keys.bounds,
         ),
         models=ModelService(house.models, house.compiler, lambda: house.plane.snapshot, house.clock),
         logs=SpendLogService(reports, book, house.clock),

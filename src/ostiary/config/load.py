@@ -22,6 +22,7 @@ from ostiary.config.shapes import (
     Loaded,
     MetricsSettings,
     ModelDefaults,
+    NewKeys,
     OstiarySettings,
     StoreSettings,
     UpstreamSettings,
@@ -64,6 +65,9 @@ def load(path: str | None, environ: Mapping[str, str], *, dev: bool = False) -> 
         routing=routing_settings(router, litellm, block(own.get("routing")), survey),
         limits=_limits(general, own, edge),
         general=_general(general, root, environment, survey, dev=dev),
+        new_keys=NewKeys(
+            block(litellm.get("default_key_generate_params")), block(litellm.get("upperbound_key_generate_params"))
+        ),
         ostiary=_ostiary(own, edge, survey),
         environment=environment,
         places=survey.places,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ostiary.config.problem import Severity, Status
 from ostiary.config.setting import Verdict
 
@@ -79,4 +81,31 @@ def fails_open(value: object) -> Verdict | None:
     """Nothing here fails open."""
     if is_on(value):
         return Verdict(Status.INERT, "never done here: what cannot be checked is refused", Severity.WARNING)
+    return None
+
+
+# What `upperbound_key_generate_params` may bound, and whether it is a length of time or a number.
+BOUNDS = {
+    "max_budget": False,
+    "soft_budget": False,
+    "tpm_limit": False,
+    "rpm_limit": False,
+    "max_parallel_requests": False,
+    "duration": True,
+    "budget_duration": True,
+}
+_DURATION = re.compile(r"[0-9]{1,9}(s|m|h|d|w|mo)")
+
+
+def key_bounds(value: object) -> Verdict | None:
+    """Bounds for new keys: one that would not be understood would not hold."""
+    for name, most in value.items() if isinstance(value, dict) else ():
+        if name not in BOUNDS:
+            return Verdict(Status.REFUSED, f"only {', '.join(BOUNDS)} can be bounded")
+        if BOUNDS[name]:
+            fits = isinstance(most, str) and _DURATION.fullmatch(most) is not None
+        else:
+            fits = isinstance(most, int | float) and not isinstance(most, bool) and most >= 0
+        if not fits:
+            return Verdict(Status.REFUSED, f"{name} needs a {'duration such as 30d' if BOUNDS[name] else 'number'}")
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.config.rules import callbacks, certificate_check
+from ostiary.config.rules import callbacks, certificate_check, key_bounds
 from ostiary.config.setting import Setting, Shape, below, inert, refused, used
 from ostiary.config.settings_router import SHARED
 
@@ -62,8 +62,9 @@ _LITELLM: tuple[Setting, ...] = (
     inert("enable_redis_auth_cache", Shape.FLAG, "Keys are held in this process."),
     inert("enable_caching_on_provider_specific_optional_params", Shape.FLAG, _NO_CACHE),
     # keys and users
-    refused("default_key_generate_params", _NEW_KEYS),
-    refused("upperbound_key_generate_params", _NEW_KEYS),
+    used("default_key_generate_params", Shape.MAP, "Fields of new keys that a call leaves out."),
+    used("upperbound_key_generate_params", Shape.MAP,
+         "The most that a call may ask for; a new key gets this much where it asks for nothing.", rule=key_bounds),
     refused("key_generation_settings", _NEW_KEYS),
     inert("default_internal_user_params", Shape.MAP, _NO_USERS),
     inert("default_team_params", Shape.MAP, "There are no teams yet, so nothing escapes it."),

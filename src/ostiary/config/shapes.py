@@ -145,6 +145,13 @@ class StoreSettings(msgspec.Struct, frozen=True):
     strict_tls: bool = False
 
 
+class NewKeys(msgspec.Struct, frozen=True):
+    """Fields of new keys that a call leaves out, and the most that one may ask for."""
+
+    defaults: Mapping[str, object] = NOTHING
+    bounds: Mapping[str, object] = NOTHING
+
+
 class OstiarySettings(msgspec.Struct, frozen=True):
     """The `ostiary:` block, as far as it is not part of `Loaded.routing` and `Loaded.limits`."""
 
@@ -184,6 +191,7 @@ class Loaded(msgspec.Struct, frozen=True):
     routing: RoutingSettings = RoutingSettings()
     limits: LimitSettings = LimitSettings()
     general: GeneralSettings = GeneralSettings()
+    new_keys: NewKeys = NewKeys()
     ostiary: OstiarySettings = OstiarySettings()
     environment: Environment = msgspec.field(default_factory=lambda: Environment({}))
     places: Mapping[str, Place] = MappingProxyType({})
