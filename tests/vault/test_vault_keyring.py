@@ -19,7 +19,7 @@ from ostiary.vault.keystore import KEK, SlotState
 from ostiary.vault.master import MasterKey
 from ostiary.vault.purpose import KEPT, Purpose, Wrap
 from ostiary.vault.scope import INSTANCE, Loaded, Scope
-from ostiary.vault.wrapper import LocalWrapper
+from ostiary.vault.wrapper import LocalSeal
 
 HERE = Context(table="t", column="c", row="r", revision=1)
 CLOCK = SystemClock()
@@ -42,8 +42,8 @@ class Desk:
         return b"".join(path.read_bytes() for path in self.file.parent.glob("keystore.db*"))
 
 
-def wrapper() -> LocalWrapper:
-    return LocalWrapper(MasterKey(os.urandom(32), "test"))
+def wrapper() -> LocalSeal:
+    return LocalSeal(MasterKey(os.urandom(32), "test"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from kms_kit import CONTEXT, ROOT, FakeAws, Server, certified, serving
 from ostiary.vault.kms.configured import wrapper_from
 from ostiary.vault.kms.faults import KeyServiceMisnamed, KeyServiceUnreachable
 from ostiary.vault.kms.root import KmsRoot, canonical
-from ostiary.vault.wrapper import RootWrapper
+from ostiary.vault.wrapper import RootSeal
 
 ARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 NOWHERE = "http://127.0.0.1:9"
@@ -158,7 +158,7 @@ def test_a_uri_of_no_service_is_refused_with_a_list_of_those_there_are(uri: str)
 
 
 def test_it_is_a_wrapper_of_the_port(fake: FakeAws) -> None:
-    root: RootWrapper = wrapper_from(f"aws-kms://{ARN}", fake.environment(NOWHERE))
+    root: RootSeal = wrapper_from(f"aws-kms://{ARN}", fake.environment(NOWHERE))
     assert isinstance(root, KmsRoot)
     assert repr(root) == f"KmsRoot(kind=aws-kms, id={ARN})"
 

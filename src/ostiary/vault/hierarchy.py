@@ -16,10 +16,10 @@ from ostiary.vault.keystore import KEK, Contents, Edit, KeyState, Slot, SlotStat
 from ostiary.vault.purpose import KEPT, Purpose
 from ostiary.vault.root import Root, slot_context
 from ostiary.vault.scope import INSTANCE
-from ostiary.vault.wrapper import RootWrapper
+from ostiary.vault.wrapper import RootSeal
 
 
-async def stage(keyring: Keyring, wrapper: RootWrapper) -> Slot:
+async def stage(keyring: Keyring, wrapper: RootSeal) -> Slot:
     """Let another master key open the keystore from its next start on, which makes it the active one."""
     slot_id = os.urandom(KEY_ID_LENGTH).hex()
     wrapped = await wrapper.wrap(keyring.root.secret, slot_context(keyring.instance_id, keyring.region, slot_id))
@@ -45,7 +45,7 @@ async def complete(keyring: Keyring) -> int:
     return sum(slot.state is not SlotState.ACTIVE for slot in before.slots)
 
 
-async def renew_root(keyring: Keyring, wrapper: RootWrapper) -> None:
+async def renew_root(keyring: Keyring, wrapper: RootSeal) -> None:
     """A new root key, wrapped by this master key alone; every key-encryption key is wrapped anew.
 
     Afterwards neither another master key nor the old root opens anything of this keystore.

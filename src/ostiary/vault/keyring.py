@@ -21,11 +21,11 @@ from ostiary.vault.keystore import KEK, Contents, Edit, KeySlots, KeyState, Slot
 from ostiary.vault.purpose import OF_EVERY_SCOPE, OF_THE_INSTANCE, Purpose
 from ostiary.vault.root import Root, slot_context
 from ostiary.vault.scope import INSTANCE, Loaded, Scope
-from ostiary.vault.wrapper import RootWrapper
+from ostiary.vault.wrapper import RootSeal
 
 MOST_SCOPES = 4096  # organisations whose keys are in memory at once
 
-Wrappers = Callable[[], Sequence[RootWrapper]]
+Wrappers = Callable[[], Sequence[RootSeal]]
 
 
 class Keyring:
@@ -40,7 +40,7 @@ class Keyring:
         self.slots = slots
         self.clock = clock
         self._wrappers = wrappers
-        self._announced: list[RootWrapper] = []
+        self._announced: list[RootSeal] = []
         self.root = root
         self.master = root.master
         self.instance = Scope(INSTANCE, root.instance, root.region, {})
@@ -128,7 +128,7 @@ class Keyring:
                     await self.refresh()
                 return contents
 
-    def announce(self, wrapper: RootWrapper) -> None:
+    def announce(self, wrapper: RootSeal) -> None:
         """This one will hold the master key, as soon as the keystore says so."""
         self._announced.insert(0, wrapper)
 
@@ -211,7 +211,7 @@ def promotion(contents: Contents, slot_id: str) -> Edit | None:
     )
 
 
-async def opened_root(contents: Contents, wrappers: Iterable[RootWrapper]) -> Root:
+async def opened_root(contents: Contents, wrappers: Iterable[RootSeal]) -> Root:
     """The root key, by the first wrapper and slot that fit.
 
     Raises:
@@ -238,7 +238,7 @@ async def opened_root(contents: Contents, wrappers: Iterable[RootWrapper]) -> Ro
     raise _refusal(f"the master key ({given}) does not open the keystore, which expects: {known}")
 
 
-async def _establish(slots: KeySlots, wrapper: RootWrapper, clock: Clock, region: str) -> None:
+async def _establish(slots: KeySlots, wrapper: RootSeal, clock: Clock, region: str) -> None:
     """Make the keys of a new instance, unless another process is faster."""
     now = int(clock.now() * 1000)
     instance = time_ordered_id(now, int.from_bytes(os.urandom(10), "big"))

@@ -14,7 +14,7 @@ from ostiary.vault.scope import INSTANCE
 LOCAL = "local"
 
 
-class RootWrapper(Protocol):
+class RootSeal(Protocol):
     """Wraps and unwraps the instance root key.
 
     Attributes:
@@ -41,7 +41,7 @@ class RootWrapper(Protocol):
         ...
 
 
-class LocalWrapper:
+class LocalSeal:
     """The wrapper of a master key that came from a file or the environment."""
 
     kind = LOCAL
@@ -52,11 +52,11 @@ class LocalWrapper:
         self.source = master.source
 
     async def wrap(self, root: bytes, context: Mapping[str, str]) -> bytes:
-        """See `RootWrapper`."""
+        """See `RootSeal`."""
         return self._key(context).seal(root, _where(context))
 
     async def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        """See `RootWrapper`."""
+        """See `RootSeal`."""
         return self._key(context).open(wrapped, _where(context))
 
     def _key(self, context: Mapping[str, str]) -> DataKey:
@@ -65,7 +65,7 @@ class LocalWrapper:
         return DataKey(key, key_id, (context["instance"], context["region"], INSTANCE))
 
     def __repr__(self) -> str:
-        return f"LocalWrapper({self.id})"
+        return f"LocalSeal({self.id})"
 
 
 def _where(context: Mapping[str, str]) -> Context:
