@@ -1,39 +1,95 @@
 """The database as two verbs, read and write. It must not know any table.
 
-SQLite runs in WAL mode: readers never wait, writers take turns. Every failure of the database leaves as a `Fault`
-UNAVAILABLE, so that nobody mistakes "cannot be asked" for "is not there"; a broken constraint stays `IntegrityError`
-for the repository that knows what it means.
+Both take the organisation that is acted for. PostgreSQL then shows and takes that organisation's rows only, whatever
+the statement says; on SQLite that is up to the statements. Without an organisation it is the instance that acts.
+
+Every failure of the database leaves as a `Fault` UNAVAILABLE, so that nobody mistakes "cannot be asked" for "is not
+there"; a broken constraint stays `IntegrityError` for the repository that knows what it means.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, Dialect, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.store.failures import unavailable
+from ostiary.store.urls import postgresql_dsn, sqlite_file
 
-READERS = 4
-BUSY_MILLISECONDS = 5000
-_WRITING = "ostiary_writing"
+__all__ = ["CONNECTIONS", "Database", "Engine", "Gate", "connect", "database_file", "unavailable"]
+
+CONNECTIONS = 10  # to PostgreSQL, all together
+
+
+class Engine(Protocol):
+    """What differs between SQLite and PostgreSQL. Errors leave as the driver and SQLAlchemy raise them."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The SQL dialect."""
+        ...
+
+    def session(
+        self, organization: str | None, *, writing: bool, seconds: float | None
+    ) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection in a transaction: committed at the end when writing, undone otherwise."""
+        ...
+
+    def owner(self, *, alone: bool) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection in a transaction of whoever owns the tables; `alone` among those who ask for that."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class Gate:
+    """Closed until the database is known to be ours and ready: nothing passes, and everybody learns why."""
+
+    def __init__(self) -> None:
+        self._fault: Fault | None = None
+
+    def shut(self, public: str) -> None:
+        """Let nobody pass from now on. `public` is the reason."""
+        self._fault = Fault(Kind.UNAVAILABLE, public, origin=Origin.GATEWAY, retry_after=1.0)
+
+    def open(self) -> None:
+        """Let everybody pass."""
+        self._fault = None
+
+    @property
+    def closed(self) -> str | None:
+        """Why nobody passes, None where all do."""
+        return self._fault.public if self._fault else None
+
+    def check(self) -> None:
+        """Raise a Fault UNAVAILABLE where the gate is shut."""
+        if self._fault is not None:
+            raise unavailable_because(self._fault.public)
 
 
 class Database:
-    """One database. `open_database` makes it ready for use."""
+    """One database. Nothing is connected until it is used.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    Args:
+        engine: SQLite or PostgreSQL.
+        gate: what `read` and `write` must pass; `behind` gives the same database another one.
+    """
+
+    def __init__(self, engine: Engine, gate: Gate | None = None) -> None:
         self._engine = engine
-        self._turn = asyncio.Lock()
+        self._gate = gate or Gate()
+
+    def behind(self, gate: Gate) -> Database:
+        """The same database, behind a gate."""
+        return Database(self._engine, gate)
 
     @property
     def dialect(self) -> Dialect:
@@ -41,118 +97,102 @@ class Database:
         return self._engine.dialect
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(
+        self, organization: str | None = None, *, seconds: float | None = None
+    ) -> AsyncIterator[AsyncConnection]:
         """A connection in one consistent view.
+
+        Args:
+            organization: id of the organisation whose rows are seen; None for the instance, which sees all.
+            seconds: how long PostgreSQL may take for one statement, where the usual few seconds are too short.
 
         Raises:
             Fault: UNAVAILABLE when the database fails.
         """
+        self._gate.check()
         try:
-            async with self._engine.connect() as connection:
+            async with self._engine.session(organization, writing=False, seconds=seconds) as connection:
                 yield connection
         except (SQLAlchemyError, OSError) as error:
             raise unavailable(error) from error
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(
+        self, organization: str | None = None, *, seconds: float | None = None
+    ) -> AsyncIterator[AsyncConnection]:
         """A connection in one transaction, committed at the end, rolled back on any exception.
+
+        Args:
+            organization: id of the organisation whose rows are seen and written; None for the instance.
+            seconds: how long PostgreSQL may take for one statement, where the usual few seconds are too short.
 
         Raises:
             IntegrityError: a constraint of the schema was broken.
             Fault: UNAVAILABLE when the database fails.
         """
+        self._gate.check()
         try:
-            async with self._turn, self._engine.connect() as connection:
-                await connection.execution_options(**{_WRITING: True})
-                async with connection.begin():
-                    yield connection
+            async with self._engine.session(organization, writing=True, seconds=seconds) as connection:
+                yield connection
         except IntegrityError:
             raise
         except (SQLAlchemyError, OSError) as error:
             raise unavailable(error) from error
 
+    @asynccontextmanager
+    async def own(self, *, alone: bool) -> AsyncIterator[AsyncConnection]:
+        """A connection in one transaction of the owner of the tables, past any gate: for migrations.
+
+        Args:
+            alone: one at a time, whatever process asks. Without it nothing may be written.
+
+        Raises:
+            Fault: UNAVAILABLE when the database cannot be asked at all. What a statement raises leaves as it is.
+        """
+        async with self._engine.owner(alone=alone) as connection:
+            yield connection
+
     async def close(self) -> None:
         """Close all connections."""
-        await self._engine.dispose()
+        await self._engine.close()
 
 
-def connect(url: str) -> Database:
-    """A database at `url` (`sqlite+aiosqlite:///path`, also written `sqlite:///path`); no connection is made yet.
+def connect(url: str, *, strict: bool = False, connections: int = CONNECTIONS) -> Database:
+    """A database at `url`. No connection is made, no file is touched yet.
 
-    An SQLite file is created with mode 0600, its directory with 0700.
+    Args:
+        url: `sqlite:///path`, or `postgresql://user:password@host:port/database` with the parameters of libpq
+            (`sslmode`, `sslrootcert`, several hosts ...); `sqlite+aiosqlite`, `postgres` and `postgresql+asyncpg`
+            are other words for the same.
+        strict: over a network, PostgreSQL must prove who it is (`sslmode=verify-full`, which is the default then).
+        connections: to PostgreSQL, all together; at least 4.
 
     Raises:
-        Fault: INVALID_REQUEST for a URL of another kind, UNAVAILABLE when the file cannot be made.
+        Fault: INVALID_REQUEST for a URL of another kind, or one that strict mode forbids.
     """
-    parsed = _parsed(url)
-    _make_private(Path(str(parsed.database)))
-    engine = create_async_engine(parsed, pool_size=READERS, max_overflow=0, pool_timeout=30)
-    event.listen(engine.sync_engine, "connect", _configure)
-    event.listen(engine.sync_engine, "begin", _begin)
-    return Database(engine)
+    file = sqlite_file(url)
+    if file is not None:
+        from ostiary.store.sqlite import SqliteEngine  # each engine loads its driver, and only one is in use
 
+        return Database(SqliteEngine(file))
+    dsn = postgresql_dsn(url, strict=strict)
+    from ostiary.store.postgresql import PostgresqlEngine
 
-def unavailable(error: BaseException | None = None) -> Fault:
-    """The failure of a store that cannot be asked. A damaged file says so: no waiting helps it."""
-    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF  # the primary result code
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        public = "the database file is damaged, or is no SQLite database: restore it from a backup"
-        return Fault(Kind.UNAVAILABLE, public, origin=Origin.GATEWAY)
-    return Fault(Kind.UNAVAILABLE, "the database cannot be reached", origin=Origin.GATEWAY, retry_after=1.0)
+    return Database(PostgresqlEngine(dsn, connections))
 
 
 def database_file(url: str) -> Path:
-    """The file that a URL names.
+    """The file that an SQLite URL names.
 
     Raises:
         Fault: INVALID_REQUEST for a URL of another kind.
     """
-    return Path(str(_parsed(url).database))
-
-
-def _parsed(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise Fault(Kind.INVALID_REQUEST, "the database URL cannot be read") from None
-    if parsed.drivername not in {"sqlite", "sqlite+aiosqlite"} or not parsed.database or parsed.database == ":memory:":
+    file = sqlite_file(url)
+    if file is None:
         raise Fault(Kind.INVALID_REQUEST, "the database URL must name an SQLite file: sqlite:///path/to/ostiary.db")
-    return parsed.set(drivername="sqlite+aiosqlite")
+    return file
 
 
-def _make_private(path: Path) -> None:
-    """SQLite gives its WAL and index files the mode of the main file, so it is enough to make that one private."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        public = f"the database file {path} cannot be opened ({error.strerror})"
-        raise Fault(Kind.UNAVAILABLE, public, origin=Origin.GATEWAY) from None
-
-
-def _configure(raw: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    """Take transactions into our own hands, and set what SQLite keeps per connection."""
-    raw.isolation_level = None
-    cursor = raw.cursor()
-    for pragma in (
-        f"busy_timeout={BUSY_MILLISECONDS}",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        "secure_delete=ON",
-        "temp_store=MEMORY",
-        "cache_size=-512",  # KiB for each connection: the pages in use are few, and the system caches the file
-        "trusted_schema=OFF",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    """A writer takes the lock at once: upgrading later could fail in the middle of the work."""
-    writing = connection.get_execution_options().get(_WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+def unavailable_because(public: str) -> Fault:
+    """UNAVAILABLE for a reason of ours."""
+    return Fault(Kind.UNAVAILABLE, public, origin=Origin.GATEWAY, retry_after=1.0)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
-from ostiary.store.tables import metadata
+from ostiary.store.schema import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True)
+given = context.config.attributes
+context.configure(
+    connection=given["connection"],
+    target_metadata=metadata,
+    transactional_ddl=True,
+    on_version_apply=given["applied"],
+)
 context.run_migrations()
