@@ -1,0 +1,82 @@
+"""From the configuration to the keyring: which master key, which keystore. It must not replace a key that was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ostiary.config.shapes import Loaded
+from ostiary.core.clock import Clock
+from ostiary.core.fault import Fault, Kind, Origin, Retry
+from ostiary.observe.log import log
+from ostiary.store.keystore import FILE_NAME, DatabaseKeySlots
+from ostiary.vault.keyring import Keyring, open_keyring
+from ostiary.vault.master import load_master_key
+from ostiary.vault.wrapper import LocalSeal, RootSeal
+
+AGAIN_SECONDS = 2.0  # between two questions to a key service that cannot be reached
+
+
+async def unlock(
+    loaded: Loaded, environment: Mapping[str, str], directory: Path, clock: Clock, *, remains: Sequence[Path] = ()
+) -> Keyring:
+    """The keyring of this instance, made at the first start. Waits for a key service that is away.
+
+    Args:
+        remains: what an earlier start made: where one of these is there, neither a master key nor a keystore is made.
+
+    Raises:
+        Fault: INTERNAL, naming what is wrong and the remedy; UNAVAILABLE when the keystore cannot be reached.
+    """
+    slots = key_slots(loaded, directory)
+    made_before = next((path for path in remains if path.exists()), None)
+    present = slots.file is None or slots.file.exists()
+    if made_before is not None and not present:
+        await slots.close()
+        raise _lost(slots.file, made_before)
+    seals = root_seals(loaded, environment, directory, [*remains, *([slots.file] if slots.file else [])])
+    try:
+        seals()  # what is wrong with a key of our own is said before the keystore is touched
+        return await _opened(slots, seals, clock, loaded.general.region if environment.get("OSTIARY_REGION") else None)
+    except BaseException:
+        await slots.close()
+        raise
+
+
+def key_slots(loaded: Loaded, directory: Path) -> DatabaseKeySlots:
+    """Where the keystore lies: a file beside the database, or what `OSTIARY_KEYSTORE_URL` names."""
+    url = loaded.general.keystore_url
+    where = url.reveal() if url is not None else f"sqlite:///{directory / FILE_NAME}"
+    return DatabaseKeySlots(where, strict=loaded.ostiary.store.strict_tls)
+
+
+def root_seals(
+    loaded: Loaded, environment: Mapping[str, str], directory: Path, needed_by: Sequence[Path]
+) -> Callable[[], Sequence[RootSeal]]:
+    """What holds the master key, looked at anew with each call: a rotation replaces the file."""
+    if loaded.general.kms:
+        from ostiary.vault.kms.configured import wrapper_from  # loads what speaks to key services, for few only
+
+        seal = wrapper_from(loaded.general.kms, environment)
+        return lambda: [seal]
+    return lambda: [LocalSeal(load_master_key(directory, environment, needed_by=needed_by))]
+
+
+async def _opened(
+    slots: DatabaseKeySlots, seals: Callable[[], Sequence[RootSeal]], clock: Clock, region: str | None
+) -> Keyring:
+    while True:
+        try:
+            return await open_keyring(slots, seals, clock, region=region)
+        except Fault as fault:
+            if fault.retry is not Retry.SAME:
+                raise
+            log().warning("the key service does not answer; trying again", problem=fault.public)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _lost(file: Path | None, remains: Path) -> Fault:
+    public = f"the keystore {file} is missing, and {remains} cannot be read without it"
+    ways = "restore it: ostiary restore --keystore FILE"
+    return Fault(Kind.INTERNAL, f"{public}; {ways}", origin=Origin.GATEWAY)
