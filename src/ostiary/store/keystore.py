@@ -19,6 +19,7 @@ from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Strin
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.store.database import Database, connect, unavailable
 from ostiary.store.schema.columns import CLASS, MEANING, Class
 from ostiary.store.urls import sqlite_file
@@ -35,6 +36,7 @@ from ostiary.vault.keystore import (
 )
 
 CONNECTIONS = 4
+_WIPE_SECONDS = 10
 FILE_NAME = "keystore.db"
 
 keystore_metadata = MetaData()
@@ -215,9 +217,20 @@ def _split(keys: bytes) -> tuple[bytes, ...]:
 
 
 def _wipe(file: Path) -> None:
-    """Write the log into the file, the file anew, and the log away: `secure_delete` alone leaves bytes in the log."""
-    with contextlib.closing(sqlite3.connect(file, timeout=10, isolation_level=None)) as connection:
-        connection.execute("PRAGMA secure_delete=ON")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("VACUUM")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    """Write the log into the file, the file anew, and the log away: `secure_delete` alone leaves bytes in the log.
+
+    A reader in another process holds the log back for as long as it reads, which is never long here.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=_WIPE_SECONDS, isolation_level=None)) as connection:
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("VACUUM")
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise unavailable(error) from error
+        busy = 1
+    if busy:
+        public = "the keys are destroyed, but the log of the keystore is being read and may still hold them: try again"
+        raise Fault(Kind.UNAVAILABLE, public, origin=Origin.GATEWAY, retry_after=1.0)

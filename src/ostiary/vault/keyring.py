@@ -7,9 +7,11 @@ their new versions, so that whoever holds one need not know.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -23,7 +25,8 @@ from ostiary.vault.root import Root, slot_context
 from ostiary.vault.scope import INSTANCE, Loaded, Scope
 from ostiary.vault.wrapper import RootSeal
 
-MOST_SCOPES = 4096  # organisations whose keys are in memory at once
+MOST_SCOPES = 4096  # organisations whose keys are in memory at once, besides those that somebody holds
+_MOST_TRIES = 100
 
 Wrappers = Callable[[], Sequence[RootSeal]]
 
@@ -45,7 +48,10 @@ class Keyring:
         self.master = root.master
         self.instance = Scope(INSTANCE, root.instance, root.region, {})
         self._scopes: OrderedDict[str, Scope] = OrderedDict()
-        self._load(contents)
+        # Those that somebody holds, too: a scope that fell out of the others still learns of new and destroyed keys.
+        self._alive: WeakValueDictionary[str, Scope] = WeakValueDictionary()
+        self._turn = asyncio.Lock()  # what was read first is loaded first
+        self._load(contents, ())
 
     @property
     def instance_id(self) -> str:
@@ -69,16 +75,8 @@ class Keyring:
         if scope is not None:
             self._scopes.move_to_end(org_id)
             return scope
-        await self.refresh()
-        contents = await self.slots.read([org_id])
-        if not contents.keys:
-            raise Fault(Kind.INTERNAL, f"organisation {org_id} has no keys on this instance", origin=Origin.GATEWAY)
-        # another task may have been faster: one scope for all, so that a refresh reaches them all
-        scope = self._scopes.setdefault(org_id, Scope(org_id, self.instance_id, self.region, {}))
-        scope.replace(self.root.opened(contents.of(org_id)))
-        while len(self._scopes) > MOST_SCOPES:
-            self._scopes.popitem(last=False)
-        return scope
+        async with self._turn:
+            return self._kept(self._alive.get(org_id) or await self._found(org_id))
 
     async def create(self, org_id: str) -> Scope:
         """The keys of a new organisation; those it has, if it has some.
@@ -103,13 +101,8 @@ class Keyring:
         Raises:
             Fault: UNAVAILABLE when it cannot be asked; INTERNAL when the master key was replaced by one not given.
         """
-        if await self.slots.generation() == self.generation:
-            return
-        contents = await self.slots.read([INSTANCE, *self._scopes])
-        if not self.root.opens(contents.of(INSTANCE)):  # the root was renewed
-            self.root = await opened_root(contents, [*self._announced, *self._wrappers()])
-            self.master = self.root.master
-        self._load(contents)
+        async with self._turn:
+            await self._refresh()
 
     async def change(self, make: Callable[[Contents], Edit | None], scopes: Sequence[str] | None = None) -> Contents:
         """Change the keystore in one transaction, made anew as long as others are faster; the contents before it.
@@ -118,15 +111,20 @@ class Keyring:
             make: the change for what is there now; None for none.
             scopes: whose keys it has to see; None for all.
         """
-        while True:
+        for _ in range(_MOST_TRIES):
             contents = await self.slots.read(scopes)
             if contents.generation != self.generation:
                 await self.refresh()
+            if contents.generation != self.generation:  # changed once more: the root may be another
+                continue
             edit = make(contents)
-            if edit is None or await self.slots.apply(edit, contents.generation):
-                if edit is not None:
-                    await self.refresh()
+            if edit is None:
                 return contents
+            if await self.slots.apply(edit, contents.generation):
+                await self.refresh()
+                return contents
+        public = "the keystore is being changed by others all the time: try again"
+        raise Fault(Kind.UNAVAILABLE, public, origin=Origin.GATEWAY, retry_after=1.0)
 
     def announce(self, wrapper: RootSeal) -> None:
         """This one will hold the master key, as soon as the keystore says so."""
@@ -143,18 +141,58 @@ class Keyring:
     def __repr__(self) -> str:
         return f"Keyring(instance={self.instance_id}, region={self.region}, master={self.master})"
 
-    def _load(self, contents: Contents) -> None:
+    async def _refresh(self) -> None:
+        if await self.slots.generation() == self.generation:
+            return
+        asked = tuple(self._alive)
+        contents = await self.slots.read([INSTANCE, *asked])
+        if not self.root.opens(contents.of(INSTANCE)):  # the root was renewed
+            self.root = await opened_root(contents, [*self._announced, *self._wrappers()])
+            self.master = self.root.master
+        self._load(contents, asked)
+
+    async def _found(self, org_id: str) -> Scope:
+        """The keys of an organisation as the keystore has them now, read in the same state as the root in memory."""
+        while True:
+            await self._refresh()
+            contents = await self.slots.read([org_id])
+            if contents.generation == self.generation:
+                break
+        if not contents.keys:
+            raise Fault(Kind.INTERNAL, f"organisation {org_id} has no keys on this instance", origin=Origin.GATEWAY)
+        return Scope(org_id, self.instance_id, self.region, self.root.opened(contents.of(org_id)))
+
+    def _kept(self, scope: Scope) -> Scope:
+        self._alive[scope.id] = self._scopes[scope.id] = scope
+        self._scopes.move_to_end(scope.id)
+        while len(self._scopes) > MOST_SCOPES:
+            self._scopes.popitem(last=False)
+        return scope
+
+    def _load(self, contents: Contents, asked: Iterable[str]) -> None:
         by_scope: dict[str, list[WrappedKey]] = defaultdict(list)
         for key in contents.keys:
             by_scope[key.scope].append(key)
         self.instance.replace(self.root.opened(by_scope[INSTANCE]))
-        for org_id, scope in list(self._scopes.items()):
-            if by_scope[org_id]:
-                scope.replace(self.root.opened(by_scope[org_id]))
+        for org_id in asked:
+            scope = self._alive.get(org_id)
+            if scope is None:
+                continue
+            keys = self._whole(by_scope[org_id])
+            if keys:
+                scope.replace(keys)
             else:
                 scope.forget()
-                del self._scopes[org_id]
+                self._scopes.pop(org_id, None)
+                del self._alive[org_id]
         self.generation = contents.generation
+
+    def _whole(self, keys: Sequence[WrappedKey]) -> dict[Purpose, list[Loaded]]:
+        """No keys where one is damaged: whoever asks for this organisation is told so, and nobody else is stopped."""
+        try:
+            return self.root.opened(keys)
+        except SealBroken:
+            return {}
 
 
 async def open_keyring(

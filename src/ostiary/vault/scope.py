@@ -42,7 +42,7 @@ class Scope:
         keys: by purpose, all versions that are to be used; one of each is primary.
     """
 
-    __slots__ = ("_bound", "_by_id", "_keys", "_primary", "id")
+    __slots__ = ("__weakref__", "_bound", "_by_id", "_keys", "_primary", "id")
 
     def __init__(self, scope_id: str, instance: str, region: str, keys: Mapping[Purpose, Sequence[Loaded]]) -> None:
         self.id = scope_id
