@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from ostiary.store.database import Database, connect
+from ostiary.store.keystore import DatabaseKeySlots
 from ostiary.store.migrate import migrate
 from ostiary.testing.postgres import PostgresServer, hosted_postgres
+from ostiary.vault.keyring import Keyring, open_keyring
+from ostiary.vault.master import MasterKey
+from ostiary.vault.wrapper import LocalSeal
 
 START = 1_790_000_000_000  # Unix milliseconds
 TEMPLATE = "template_ostiary"
@@ -66,6 +70,17 @@ async def database(database_url: str, clock: ManualClock) -> AsyncIterator[Datab
         yield opened
     finally:
         await opened.close()
+
+
+@pytest.fixture
+async def keyring(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Keyring]:
+    """The keys of an instance, in a keystore of this test's own."""
+    slots = DatabaseKeySlots(f"sqlite:///{tmp_path}/keys/keystore.db")
+    wrapper = LocalSeal(MasterKey(secrets.token_bytes(32), "test"))
+    try:
+        yield await open_keyring(slots, lambda: [wrapper], clock)
+    finally:
+        await slots.close()
 
 
 async def _migrated(url: str) -> None:
