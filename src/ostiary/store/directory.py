@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, Table, and_, insert, select
@@ -23,13 +23,16 @@ from ostiary.store.recent import Recent
 from ostiary.store.rowmac import stamped
 from ostiary.store.rows import MILLISECONDS
 from ostiary.store.schema.people import memberships, organizations, teams, users
-from ostiary.store.sealing import AT_ONCE, Alarm, Guard, context, seal
+from ostiary.store.sealing import AT_ONCE, Alarm, Guard, Values, context, rows_of, seal
 from ostiary.vault.keyring import Keyring
 
 REMEMBERED = 20_000  # names of ids kept in memory, of each kind
 CHUNK = 500  # rows of one question
 _INDEX = "name_index"
 _LIMITS: dict[str, Any] = dict.fromkeys(("max_budget", "budget_seconds", "budget_from", "rpm_limit", "tpm_limit"))
+
+
+T = TypeVar("T")
 
 
 class Called(msgspec.Struct, frozen=True):
@@ -185,7 +188,7 @@ class Directory:
                 names[one] = name
         return names
 
-    async def _opened(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    async def _opened(self, table: Table, rows: Sequence[Values]) -> dict[str, str]:
         """Names by id. The seal binds a name to its row, which is enough to show it."""
         names: dict[str, str] = {}
         for position, row in enumerate(rows):
@@ -198,17 +201,17 @@ class Directory:
                     raise
         return names
 
-    async def _rows(self, query: Select[Any]) -> Sequence[Mapping[str, Any]]:
+    async def _rows(self, query: Select[Any]) -> list[Values]:
         async with self._database.read() as connection:
-            return list((await connection.execute(query)).mappings())
+            return await rows_of(connection, query)
 
-    async def _row(self, table: Table, where: ColumnElement[bool]) -> Mapping[str, Any] | None:
+    async def _row(self, table: Table, where: ColumnElement[bool]) -> Values | None:
         found = await self._guard.checked(table, await self._rows(select(table).where(where)))
         return found[0] if found else None
 
     async def _found_or_made(
         self, table: Table, where: ColumnElement[bool], make: Callable[[], dict[str, Any]], org_id: str | None
-    ) -> Mapping[str, Any]:
+    ) -> Values:
         row = await self._row(table, where)
         if row is not None:
             return row
@@ -261,7 +264,7 @@ async def establish(database: Database, keyring: Keyring, clock: Clock, org_id: 
         return
 
 
-def _there(found: Any, table: Table) -> Any:
+def _there(found: T | None, table: Table) -> T:
     """What a broken constraint says is there. If its MAC does not fit, only a person can help."""
     if found is None:
         public = f"a row of {table.name} was edited in the database and is not trusted: restore it from a backup"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,50 +17,63 @@ from ostiary.core.fault import Fault, Kind
 from ostiary.core.key import VirtualKey
 from ostiary.core.money import Nano
 from ostiary.store.database import Database
-from ostiary.store.rows import MILLISECONDS, KeyRow, json_text, json_value, window_start
-from ostiary.store.tables import key_spend, retired_digests, virtual_keys
+from ostiary.store.directory import Directory
+from ostiary.store.keylists import KeyFilter, KeyLists, SortField, Status, live
+from ostiary.store.keyrows import IN_LIST, digest_values, fetched, key_values, opened, spent, window_start_of
+from ostiary.store.rowmac import check
+from ostiary.store.rows import MILLISECONDS, KeyRow
+from ostiary.store.schema.access import key_digests, key_spend, virtual_keys
+from ostiary.store.sealing import AT_ONCE, Alarm, Guard, Values, rows_of
+from ostiary.vault.keyring import Keyring
 
-Status = Literal["active", "expired", "revoked", "deleted"]
-SortField = Literal["created_at", "updated_at", "alias", "expires", "max_budget", "user_id", "team_id"]
+__all__ = ["KeyFilter", "KeyRepository", "SortField", "Status", "window_start_of"]
 
-# JSON columns of `KeyRow` and their types.
-_JSON: dict[str, Any] = {
-    "models": tuple[str, ...],
-    "aliases": dict[str, str],
-    "model_rpm": dict[str, int],
-    "model_tpm": dict[str, int],
-    "allowed_routes": tuple[str, ...],
-    "tags": tuple[str, ...],
-    "metadata": dict[str, object],
-    "extra": dict[str, object],
-}
-_READ_ONLY = frozenset({"spend", "spend_from"})
-_IN_LIST = 500  # parameters of one IN list
+TOGETHER = 200  # keys that are given a new window in one transaction
 
+_ANSWERING = {name: f"answering_{name}" for name in ("digest", "org_id", "key_id", "until", "row_mac")}
+_FIND = (
+    select(virtual_keys, *(key_digests.c[name].label(label) for name, label in _ANSWERING.items()))
+    .join(key_digests, and_(key_digests.c.org_id == virtual_keys.c.org_id, key_digests.c.key_id == virtual_keys.c.id))
+    .where(key_digests.c.digest == bindparam("wanted"), virtual_keys.c.deleted_at.is_(None))
+)
+_SET_SPEND = text(
+    "INSERT INTO key_spend (org_id, key_id, window_start, cost) VALUES (:org_id, :key_id, :window_start, :cost)"
+    " ON CONFLICT (org_id, key_id, window_start) DO UPDATE SET cost = excluded.cost"
+)
 
-class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which keys to list. None and empty mean any."""
-
-    user_id: str | None = None
-    team_id: str | None = None
-    organization_id: str | None = None
-    alias: str | None = None
-    digest: bytes | None = None
-    status: Status | None = None
-    substring: bool = False  # match `alias` and `user_id` anywhere
+_UPDATE = (
+    update(virtual_keys)
+    .where(
+        virtual_keys.c.org_id == bindparam("was_org"),
+        virtual_keys.c.id == bindparam("was_id"),
+        virtual_keys.c.revision == bindparam("was_revision"),
+        virtual_keys.c.deleted_at.is_(None),
+    )
+    .values({column.name: bindparam(column.name) for column in virtual_keys.c})
+)
 
 
 class KeyRepository:
-    """Keys by digest, id or alias.
+    """Keys by digest, id or alias. A row that was edited in the database is treated as if it were not there.
 
     Args:
         database: an open, migrated database.
+        keyring: the keys of the instance and its organisations.
         clock: decides which budget window runs and which retired digest still counts.
+        directory: names of users and teams, to order lists by.
+        alarm: told of rows that were edited, and of values that do not open.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, keyring: Keyring, clock: Clock, directory: Directory, *, alarm: Alarm | None = None
+    ) -> None:
         self._database = database
+        self._keyring = keyring
         self._clock = clock
+        self._guard = Guard(keyring, alarm or Alarm())
+        self._lists = KeyLists(database, self._guard, clock, directory)
+
+    # --- reading ---
 
     async def find(self, digest: bytes) -> VirtualKey | None:
         """The key that answers to this digest, blocked and expired ones included; None if there is none.
@@ -66,38 +81,52 @@ class KeyRepository:
         A digest retired by a regeneration counts until its grace ends, which is told in `retired_until`.
 
         Raises:
-            Fault: UNAVAILABLE when the database cannot be asked.
+            SealBroken: its rights are sealed under a key that is not there.
+            Fault: UNAVAILABLE when the database or the keystore cannot be asked.
         """
+        now = self._now()
         async with self._database.read() as connection:
-            found = await self._one(connection, and_(virtual_keys.c.digest == digest, _live()))
-            if found is not None:
-                return found.virtual_key()
-            retired = (
-                await connection.execute(
-                    select(retired_digests.c.key_id, retired_digests.c.until).where(
-                        retired_digests.c.digest == digest, retired_digests.c.until > self._now()
-                    )
-                )
-            ).first()
-            if retired is None:
-                return None
-            found = await self._one(connection, and_(virtual_keys.c.id == retired.key_id, _live()))
-        if found is None:
+            rows = await rows_of(connection, _FIND, {"wanted": digest})
+            costs = await spent(connection, rows, now)
+        answering = await self._guard.checked(
+            key_digests, ({name: row[label] for name, label in _ANSWERING.items()} for row in rows)
+        )
+        if not answering or (answering[0]["until"] is not None and answering[0]["until"] <= now):
             return None
-        return msgspec.structs.replace(found.virtual_key(), digest=digest, retired_until=retired.until / MILLISECONDS)
+        until = answering[0]["until"]
+        found = await opened(self._guard, rows, costs, now)
+        if not found:
+            return None
+        if until is not None:
+            changes = {"digest": digest, "retired_until": until / MILLISECONDS}
+            return msgspec.structs.replace(found[0].virtual_key(), **changes)
+        if found[0].digest != digest:  # a row put back: this text was replaced
+            self._guard.alarm.tampered(key_digests.name, digest.hex())
+            return None
+        return found[0].virtual_key()
 
     async def get(
-        self, *, key_id: str | None = None, digest: bytes | None = None, alias: str | None = None
+        self,
+        *,
+        key_id: str | None = None,
+        digest: bytes | None = None,
+        alias: str | None = None,
+        organization_id: str | None = None,
     ) -> KeyRow | None:
-        """The live key with this id, current digest or alias."""
+        """The live key with this id, current digest or alias; for an alias the oldest, if no organisation is named."""
         if key_id is not None:
             condition = virtual_keys.c.id == key_id
         elif digest is not None:
             condition = virtual_keys.c.digest == digest
         else:
-            condition = virtual_keys.c.alias == alias
-        async with self._database.read() as connection:
-            return await self._one(connection, and_(condition, _live()))
+            found = await self.called(alias or "", organization_id)
+            return found[0] if found else None
+        return await self._one(and_(condition, live()))
+
+    async def called(self, alias: str, organization_id: str | None = None) -> list[KeyRow]:
+        """The live keys with this alias, oldest first: one in each organisation at most."""
+        rows = await self._lists.by_id(sorted(await self._lists.called(alias, organization_id)))
+        return [row for row in rows if row.deleted_at is None]
 
     async def page(
         self,
@@ -109,222 +138,221 @@ class KeyRepository:
         limit: int = 100,
     ) -> tuple[list[KeyRow], int]:
         """One page of keys in order, and how many there are in all."""
-        condition = self._condition(keys)
-        column = virtual_keys.c[sort]
-        order = (column.desc(), virtual_keys.c.id.desc()) if descending else (column, virtual_keys.c.id)
-        async with self._database.read() as connection:
-            total = (
-                await connection.execute(select(func.count()).select_from(virtual_keys).where(condition))
-            ).scalar_one()
-            query = select(virtual_keys).where(condition).order_by(*order).offset(offset).limit(limit)
-            return await self._rows(connection, query), total
+        return await self._lists.page(keys, sort=sort, descending=descending, offset=offset, limit=limit)
 
     async def aliases(self, *, offset: int, limit: int, search: str = "") -> tuple[list[str], int]:
         """Aliases of live keys in alphabetical order, and how many there are."""
-        condition = and_(_live(), virtual_keys.c.alias.is_not(None))
-        if search:
-            condition = and_(condition, virtual_keys.c.alias.contains(search, autoescape=True))
-        async with self._database.read() as connection:
-            total = (
-                await connection.execute(select(func.count()).select_from(virtual_keys).where(condition))
-            ).scalar_one()
-            query = select(virtual_keys.c.alias).where(condition).order_by(virtual_keys.c.alias)
-            found = await connection.execute(query.offset(offset).limit(limit))
-            return [alias for (alias,) in found], total
+        return await self._lists.aliases(offset=offset, limit=limit, search=search)
 
     async def names(self, ids: Sequence[str]) -> dict[str, KeyRow]:
         """The keys with these ids, deleted ones included: what reports call them by. Unknown ids are left out."""
-        found: dict[str, KeyRow] = {}
-        async with self._database.read() as connection:
-            for start in range(0, len(ids), _IN_LIST):
-                chunk = ids[start : start + _IN_LIST]
-                for row in await connection.execute(select(virtual_keys).where(virtual_keys.c.id.in_(chunk))):
-                    found[row.id] = _key_row(row)
-        return found
+        return {row.id: row for row in await self._lists.by_id(ids)}
 
     async def id_of(self, digest: bytes) -> str | None:
         """The id of the newest key, live or deleted, that has or had this digest."""
-        query = select(virtual_keys.c.id).where(virtual_keys.c.digest == digest)
+        newest = select(virtual_keys.c.id).where(virtual_keys.c.digest == digest)
+        retired = select(key_digests.c.key_id).where(key_digests.c.digest == digest)
         async with self._database.read() as connection:
-            found = (await connection.execute(query.order_by(virtual_keys.c.created_at.desc()).limit(1))).scalar()
-            if found is None:
-                query = select(retired_digests.c.key_id).where(retired_digests.c.digest == digest)
-                found = (await connection.execute(query)).scalar()
-        return found
+            found = (await connection.execute(newest.order_by(virtual_keys.c.created_at.desc()).limit(1))).scalar()
+            return found if found is not None else (await connection.execute(retired)).scalar()
+
+    async def after(self, key_id: str, limit: int) -> list[KeyRow]:
+        """Live keys in the order of their ids, from behind this one. Empty at the end only."""
+        while True:
+            query = select(virtual_keys).where(virtual_keys.c.id > key_id, live())
+            async with self._database.read() as connection:
+                rows, costs = await fetched(connection, query.order_by(virtual_keys.c.id).limit(limit), self._now())
+            found = await opened(self._guard, rows, costs, self._now())
+            if found or not rows:
+                return found
+            key_id = rows[-1]["id"]  # none of these is to be trusted
+
+    async def retired(self, key_id: str) -> list[tuple[bytes, int]]:
+        """Digests of this key that still count, and until when."""
+        query = select(key_digests).where(key_digests.c.key_id == key_id, key_digests.c.until > self._now())
+        async with self._database.read() as connection:
+            rows = await rows_of(connection, query)
+        return [(row["digest"], row["until"]) for row in await self._guard.checked(key_digests, rows)]
+
+    # --- writing ---
 
     async def add(self, row: KeyRow, spend: Nano = 0) -> KeyRow:
         """Store a new key that has already spent `spend`.
 
         Raises:
-            Fault: INVALID_REQUEST (409) when its digest or alias is in use.
+            Fault: INVALID_REQUEST (409) when its digest or alias is in use, (400) when its team or user is not one of
+                its organisation.
         """
+        values = key_values(await self._guard.scope(row.organization_id), row)
+        await self._free(row.digest, "key")
         try:
-            async with self._database.write() as connection:
-                if await self._retired(connection, row.digest):
-                    raise _taken("key")
-                await connection.execute(insert(virtual_keys), _values(row))
+            async with self._database.write(row.organization_id) as connection:
+                await connection.execute(insert(virtual_keys), values)
+                await connection.execute(insert(key_digests), digest_values(self._keyring.instance, row, row.digest))
                 if spend:
                     await self._set_spend(connection, row, spend)
         except IntegrityError as error:
-            raise _taken("key" if "digest" in str(error.orig) else "key_alias") from None
+            raise _conflict(error, "key") from None
         return msgspec.structs.replace(row, spend=spend, spend_from=window_start_of(row, self._now()))
 
     async def change(
         self, row: KeyRow, *, revision: int, spend: Nano | None = None, retire_until: int | None = None
     ) -> KeyRow:
-        """Write `row` over the one of `revision`, giving it the next.
+        """Write `row` over the one of `revision`, giving it the next. Its organisation may be another one.
 
         Args:
             spend: set what the running window has spent; None leaves it.
             retire_until: with a new digest, let the old one work until then (Unix milliseconds).
 
         Raises:
-            Fault: INVALID_REQUEST (409) when the row was changed meanwhile, or its digest or alias is in use.
+            Fault: INVALID_REQUEST (409) when the row was changed meanwhile, or its digest or alias is in use, (400)
+                when its team or user is not one of its organisation.
         """
         changed = msgspec.structs.replace(row, revision=revision + 1)
+        values = key_values(await self._guard.scope(row.organization_id), changed)
+        before = await self._one(and_(virtual_keys.c.id == row.id, live()))
+        if before is None or before.revision != revision:
+            raise _overtaken()
+        renamed, moved = before.digest != row.digest, before.organization_id != row.organization_id
+        if renamed:
+            await self._free(row.digest, "new_key")
         try:
-            async with self._database.write() as connection:
-                before = await self._one(connection, and_(virtual_keys.c.id == row.id, _live()))
-                if before is None or before.revision != revision:
-                    raise Fault(Kind.INVALID_REQUEST, "the key was changed meanwhile; try again", status=409)
-                if before.digest != row.digest:
-                    await self._retire(connection, before, row.digest, retire_until)
-                await connection.execute(update(virtual_keys).where(virtual_keys.c.id == row.id), _values(changed))
-                kept = before.spend if spend is None else spend
-                moved = window_start_of(changed, self._now()) != before.spend_from
-                if spend is not None or (moved and kept):
-                    await self._set_spend(connection, changed, kept)
+            async with self._database.write(None if moved else row.organization_id) as connection:
+                if renamed or moved:
+                    await self._change_with_digests(connection, before, changed, values, retire_until)
+                else:
+                    await self._write(connection, before, values)
+                kept = await self._keep_spend(connection, before, changed, spend)
         except IntegrityError as error:
-            raise _taken("new_key" if "digest" in str(error.orig) else "key_alias") from None
+            raise _conflict(error, "new_key") from None
         return msgspec.structs.replace(changed, spend=kept, spend_from=window_start_of(changed, self._now()))
 
     async def begin_windows(self, by: str) -> None:
-        """Begin a new budget window for every live key."""
-        now, at = self._now(), virtual_keys.c.budget_from
-        begun = {
-            "budget_from": case((at >= now, at + 1), else_=now),
-            "updated_at": now,
-            "updated_by": by,
-            "revision": virtual_keys.c.revision + 1,
-        }
-        async with self._database.write() as connection:
-            await connection.execute(update(virtual_keys).where(_live()).values(begun))
-
-    async def after(self, key_id: str, limit: int) -> list[KeyRow]:
-        """Live keys in the order of their ids, from behind this one."""
-        condition = and_(virtual_keys.c.id > key_id, _live())
-        query = select(virtual_keys).where(condition).order_by(virtual_keys.c.id).limit(limit)
-        async with self._database.read() as connection:
-            return await self._rows(connection, query)
+        """Begin a new budget window for every live key, some at a time: where it stops half-way, it can be repeated."""
+        last, query = "", select(virtual_keys).where(live()).order_by(virtual_keys.c.id).limit(TOGETHER)
+        while True:
+            async with self._database.write() as connection:
+                asked = query.where(virtual_keys.c.id > last).with_for_update()
+                rows = await rows_of(connection, asked)
+                await self._rewrite(connection, rows, partial(_begun, now=self._now(), by=by))
+            if not rows:
+                return
+            last = rows[-1]["id"]
 
     async def remove(self, ids: Sequence[str]) -> None:
         """Delete keys. What they spent stays attributable; their digests and aliases become free."""
         now = self._now()
         async with self._database.write() as connection:
-            for start in range(0, len(ids), _IN_LIST):
-                chunk = ids[start : start + _IN_LIST]
-                condition = and_(virtual_keys.c.id.in_(chunk), _live())
-                revised = {"deleted_at": now, "updated_at": now, "revision": virtual_keys.c.revision + 1}
-                await connection.execute(update(virtual_keys).where(condition).values(revised))
-                await connection.execute(delete(retired_digests).where(retired_digests.c.key_id.in_(chunk)))
+            for start in range(0, len(ids), IN_LIST):
+                chunk = ids[start : start + IN_LIST]
+                query = select(virtual_keys).where(virtual_keys.c.id.in_(chunk), live()).with_for_update()
+                rows = await rows_of(connection, query)
+                await self._rewrite(connection, rows, lambda _: {"deleted_at": now, "updated_at": now})
+                await connection.execute(delete(key_digests).where(key_digests.c.key_id.in_(chunk)))
 
-    async def retired(self, key_id: str) -> list[tuple[bytes, int]]:
-        """Digests of this key that still count, and until when."""
-        query = select(retired_digests.c.digest, retired_digests.c.until)
-        async with self._database.read() as connection:
-            found = await connection.execute(
-                query.where(retired_digests.c.key_id == key_id, retired_digests.c.until > self._now())
-            )
-            return [(digest, until) for digest, until in found]
+    # --- within ---
 
     def _now(self) -> int:
         return int(self._clock.now() * MILLISECONDS)
 
-    def _condition(self, keys: KeyFilter) -> ColumnElement[bool]:
-        table, parts = virtual_keys.c, []
-        for column, value in ((table.team_id, keys.team_id), (table.organization_id, keys.organization_id)):
-            if value:
-                parts.append(column == value)
-        for column, value in ((table.alias, keys.alias), (table.user_id, keys.user_id)):
-            if value:
-                parts.append(column.contains(value, autoescape=True) if keys.substring else column == value)
-        if keys.digest is not None:
-            parts.append(table.digest == keys.digest)
-        parts.append(table.deleted_at.is_not(None) if keys.status == "deleted" else _live())
-        current = or_(table.expires.is_(None), table.expires > self._now())
-        if keys.status == "active":
-            parts += [current, table.blocked.is_(False)]
-        elif keys.status == "expired":
-            parts.append(table.expires <= self._now())
-        elif keys.status == "revoked":
-            parts.append(table.blocked.is_(True))
-        return and_(*parts)
-
-    async def _one(self, connection: AsyncConnection, condition: ColumnElement[bool]) -> KeyRow | None:
-        found = await self._rows(connection, select(virtual_keys).where(condition).limit(1))
+    async def _one(self, condition: ColumnElement[bool]) -> KeyRow | None:
+        now = self._now()
+        async with self._database.read() as connection:
+            rows, costs = await fetched(connection, select(virtual_keys).where(condition).limit(1), now)
+        found = await opened(self._guard, rows, costs, now)
         return found[0] if found else None
 
-    async def _rows(self, connection: AsyncConnection, query: Select[Any]) -> list[KeyRow]:
-        """Keys with what they spent in their running windows."""
-        rows = [_key_row(row) for row in await connection.execute(query)]
-        now, spent = self._now(), dict[tuple[str, int], Nano]()
-        columns = key_spend.c.key_id, key_spend.c.window_start
-        for start in range(0, len(rows), _IN_LIST):
-            places = [(row.id, window_start_of(row, now)) for row in rows[start : start + _IN_LIST]]
-            found = await connection.execute(select(*columns, key_spend.c.cost).where(tuple_(*columns).in_(places)))
-            spent.update(((key_id, window), cost) for key_id, window, cost in found)
-        return [
-            msgspec.structs.replace(row, spend=spent.get((row.id, window), 0), spend_from=window)
-            for row in rows
-            for window in (window_start_of(row, now),)
-        ]
+    async def _free(self, digest: bytes, field: str) -> None:
+        """See to it that nobody answers to this digest; one whose grace has ended gives it up."""
+        ended = and_(key_digests.c.digest == digest, key_digests.c.until <= self._now())
+        async with self._database.read() as connection:
+            holder = (await connection.execute(select(key_digests).where(key_digests.c.digest == digest))).first()
+        if holder is None:
+            return
+        async with self._database.write() as connection:
+            if (await connection.execute(delete(key_digests).where(ended))).rowcount != 1:
+                raise _taken(field)
+
+    async def _change_with_digests(
+        self, connection: AsyncConnection, before: KeyRow, after: KeyRow, values: Values, retire_until: int | None
+    ) -> None:
+        """Write a key whose text or organisation changes, and what it answers to."""
+        own = and_(key_digests.c.org_id == before.organization_id, key_digests.c.key_id == before.id)
+        rows = await rows_of(connection, select(key_digests).where(own, key_digests.c.until > self._now()))
+        instance = self._keyring.instance
+        answering = {row["digest"]: row["until"] for row in rows if check(instance, key_digests.name, row)}
+        if before.digest != after.digest:
+            answering.pop(before.digest, None)
+            if retire_until is not None:
+                answering[before.digest] = retire_until
+        answering[after.digest] = None
+        await connection.execute(delete(key_digests).where(own))
+        await self._write(connection, before, values)
+        stamped = [digest_values(instance, after, digest, until) for digest, until in answering.items()]
+        await connection.execute(insert(key_digests), stamped)
+
+    async def _write(self, connection: AsyncConnection, before: KeyRow, values: Values) -> None:
+        """Write over a row of this revision, and no other."""
+        if (await connection.execute(_UPDATE, {**values, **_place(before)})).rowcount != 1:
+            raise _overtaken()
+
+    async def _rewrite(
+        self, connection: AsyncConnection, rows: Sequence[Values], change: Callable[[KeyRow], Mapping[str, Any]]
+    ) -> None:
+        """Change rows that this transaction has locked. Those that were edited in the database stay as they are."""
+        written: list[Values] = []
+        for row in await opened(self._guard, rows, {}, self._now()):
+            changed = msgspec.structs.replace(row, **change(row), revision=row.revision + 1)
+            written.append({**key_values(await self._guard.scope(row.organization_id), changed), **_place(row)})
+            if len(written) % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if written:
+            await connection.execute(_UPDATE, written)
+
+    async def _keep_spend(self, connection: AsyncConnection, before: KeyRow, after: KeyRow, spend: Nano | None) -> Nano:
+        """What the running window has spent, which goes with the key into another window or organisation."""
+        moved = before.organization_id != after.organization_id
+        if moved:
+            own = and_(key_spend.c.org_id == before.organization_id, key_spend.c.key_id == before.id)
+            await connection.execute(update(key_spend).where(own).values(org_id=after.organization_id))
+        if spend is None:
+            cost = select(key_spend.c.cost).where(
+                key_spend.c.org_id == after.organization_id,
+                key_spend.c.key_id == after.id,
+                key_spend.c.window_start == before.spend_from,
+            )
+            kept = (await connection.execute(cost)).scalar() or 0
+            if kept and window_start_of(after, self._now()) != before.spend_from:
+                await self._set_spend(connection, after, kept)
+            return int(kept)
+        await self._set_spend(connection, after, spend)
+        return spend
 
     async def _set_spend(self, connection: AsyncConnection, row: KeyRow, spend: Nano) -> None:
-        place = {"key_id": row.id, "window_start": window_start_of(row, self._now())}
-        condition = and_(*(key_spend.c[name] == value for name, value in place.items()))
-        await connection.execute(delete(key_spend).where(condition))
-        await connection.execute(insert(key_spend), {**place, "cost": spend})
-
-    async def _retired(self, connection: AsyncConnection, digest: bytes) -> bool:
-        query = select(retired_digests.c.key_id)
-        return (
-            await connection.execute(
-                query.where(retired_digests.c.digest == digest, retired_digests.c.until > self._now())
-            )
-        ).first() is not None
-
-    async def _retire(self, connection: AsyncConnection, before: KeyRow, digest: bytes, until: int | None) -> None:
-        if await self._retired(connection, digest):
-            raise _taken("new_key")
-        await connection.execute(
-            delete(retired_digests).where(
-                or_(retired_digests.c.until <= self._now(), retired_digests.c.digest.in_([digest, before.digest]))
-            )
-        )
-        if until is not None:
-            await connection.execute(
-                insert(retired_digests), {"digest": before.digest, "key_id": before.id, "until": until}
-            )
+        place = {"org_id": row.organization_id, "key_id": row.id, "window_start": window_start_of(row, self._now())}
+        await connection.execute(_SET_SPEND, {**place, "cost": spend})
 
 
-def window_start_of(row: KeyRow, at: int) -> int:
-    """The start of the key's budget window at this time, Unix milliseconds."""
-    return window_start(row.budget_from, row.budget_seconds, at)
+def _begun(row: KeyRow, *, now: int, by: str) -> Mapping[str, Any]:
+    begin = now if row.budget_from < now else row.budget_from + 1
+    return {"budget_from": begin, "updated_at": now, "updated_by": by}
 
 
-def _live() -> ColumnElement[bool]:
-    return virtual_keys.c.deleted_at.is_(None)
+def _place(row: KeyRow) -> dict[str, Any]:
+    return {"was_org": row.organization_id, "was_id": row.id, "was_revision": row.revision}
 
 
-def _values(row: KeyRow) -> Mapping[str, object]:
-    values = {name: getattr(row, name) for name in KeyRow.__struct_fields__ if name not in _READ_ONLY}
-    return {name: json_text(value) if name in _JSON else value for name, value in values.items()}
+def _overtaken() -> Fault:
+    return Fault(Kind.INVALID_REQUEST, "the key was changed meanwhile; try again", status=409)
 
 
-def _key_row(row: Row[Any]) -> KeyRow:
-    return KeyRow(
-        **{name: json_value(value, _JSON[name]) if name in _JSON else value for name, value in row._mapping.items()}
-    )
+def _conflict(error: IntegrityError, digest_field: str) -> Fault:
+    """What a broken constraint of the schema means to the caller."""
+    broken = str(error.orig).lower()
+    if "foreign key" in broken:
+        public = "the organisation, team or user of this key does not exist, or is not of the key's organisation"
+        return Fault(Kind.INVALID_REQUEST, public)
+    return _taken(digest_field if "key_digests" in broken else "key_alias")
 
 
 def _taken(field: str) -> Fault:

@@ -20,8 +20,9 @@ SECONDS_PER_DAY = 86_400
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     """Everything stored about a virtual key. Times are Unix milliseconds, None where there is none.
 
-    `spend` belongs to the budget window that began at `spend_from`; both are read, never written, with the row.
-    `extra` holds the fields of the compatible surface that have no meaning here yet, as they were given.
+    `organization_id`, `team_id` and `user_id` are ids of the store, as `store.directory` gives them; a key always has
+    an organisation. `spend` belongs to the budget window that began at `spend_from`; both are read, never written, with
+    the row. `extra` holds the fields of the compatible surface that have no meaning here yet, as they were given.
     """
 
     id: str
@@ -45,6 +46,7 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str = ""
     team_id: str = ""
     organization_id: str = ""
+    budget_id: str = ""
     allowed_routes: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, object] = {}
@@ -87,7 +89,10 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A deployment of `/model/new`. Credentials in `litellm_params` are `Secret`; they open only with `origin`."""
+    """A deployment of `/model/new`. Credentials in `litellm_params` are `Secret`; they open only with `origin`.
+
+    `id` is the one that callers know.
+    """
 
     id: str
     model_name: str
@@ -102,6 +107,23 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"ModelRow({self.id!r}, {self.model_name!r})"
+
+
+class CredentialRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Named credentials of an organisation, or of the instance ("-"). `values` holds `Secret`s, for `origin` only."""
+
+    name: str
+    provider: str
+    origin: str
+    values: Mapping[str, object]
+    organization_id: str = "-"
+    description: str = ""
+    created_at: int = 0
+    updated_at: int = 0
+    revision: int = 1
+
+    def __repr__(self) -> str:
+        return f"CredentialRow({self.name!r}, {self.provider!r})"
 
 
 def window_start(anchor: int, seconds: int | None, at: int) -> int:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Table
+from sqlalchemy import Executable, Table
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.store.rowmac import check, keeper
@@ -23,6 +24,7 @@ from ostiary.vault.scope import INSTANCE, Scope
 
 T = TypeVar("T")
 S = TypeVar("S")
+Values = Mapping[str, Any]  # a row by the names of its columns
 
 AT_ONCE = 50  # rows checked or opened in one turn of the event loop: two milliseconds at most
 _OF_INSTANCE = frozenset({"users", "sessions"})
@@ -90,9 +92,9 @@ class Guard:
             self.alarm.broken(table, row)
         return None
 
-    async def checked(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    async def checked(self, table: Table, rows: Iterable[Values]) -> list[Values]:
         """The rows whose MACs fit, in their order. The alarm is told of the others."""
-        fitting, refreshed = list[Mapping[str, Any]](), False
+        fitting, refreshed = list[Values](), False
         for position, row in enumerate(rows):
             if position % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -110,7 +112,7 @@ class Guard:
                 self.alarm.tampered(table.name, row_of(table, row))
         return fitting
 
-    async def opened(self, table: Table, row: Mapping[str, Any], kind: type[T], column: str = "details") -> T:
+    async def opened(self, table: Table, row: Values, kind: type[T], column: str = "details") -> T:
         """The sealed document of one row.
 
         Raises:
@@ -119,7 +121,7 @@ class Guard:
         scope, where = await self.scope(owner(table.name, row)), context(table, row, column)
         return await self.loudly(table, row, lambda: unseal(scope, row[column], where, kind))
 
-    async def loudly(self, table: Table, row: Mapping[str, Any], work: Callable[[], T]) -> T:
+    async def loudly(self, table: Table, row: Values, work: Callable[[], T]) -> T:
         """The result of `work`, which opens a value of this row; tried again with fresh keys.
 
         Raises:
@@ -155,6 +157,13 @@ async def by_turns(items: Sequence[S], work: Callable[[S], T], at_once: int = AT
     return done
 
 
+async def rows_of(
+    connection: AsyncConnection, query: Executable, parameters: Mapping[str, Any] | None = None
+) -> list[Values]:
+    """What a query finds, each row a mapping from the names of its columns."""
+    return [row._asdict() for row in await connection.execute(query, parameters)]
+
+
 def seal(scope: Scope, document: msgspec.Struct, where: Context) -> bytes:
     """A document sealed at its place."""
     return scope.seal(msgspec.json.encode(document), where)
@@ -172,20 +181,20 @@ def unseal(scope: Scope, sealed: bytes, where: Context, kind: type[T]) -> T:
         raise SealBroken(where) from None
 
 
-def owner(table: str, values: Mapping[str, Any]) -> str:
+def owner(table: str, values: Values) -> str:
     """The id of the scope under whose keys the values of a row are sealed."""
     if table in _OF_INSTANCE:
         return INSTANCE
     return str(values["id" if table == "organizations" else "org_id"])
 
 
-def context(table: Table, values: Mapping[str, Any], column: str = "details", origin: str = "") -> Context:
+def context(table: Table, values: Values, column: str = "details", origin: str = "") -> Context:
     """Where a value of this row is sealed. `values` holds at least its primary key and revision."""
     revision = values["revision"] if "revision" in table.c else 0
     return Context(table=table.name, column=column, row=row_of(table, values), revision=revision, origin=origin)
 
 
-def row_of(table: Table, values: Mapping[str, Any]) -> str:
+def row_of(table: Table, values: Values) -> str:
     """What names a row within its organisation: the primary key without `org_id`, its parts joined by a slash."""
     parts = [values[column.name] for column in table.primary_key if column.name != "org_id"]
     return "/".join(part.hex() if isinstance(part, bytes) else str(part) for part in parts)
