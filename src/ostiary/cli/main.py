@@ -20,6 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
         from ostiary.cli.check import check  # what `serve` needs takes longer to load than a check takes
 
         return check(asked.config, dev=asked.dev)
+    if asked.command in ("backup", "restore"):
+        from ostiary.cli import backup  # likewise
+
+        return backup.run(asked, dict(os.environ))
     return _serve(asked)
 
 
@@ -60,7 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="say, setting by setting, what a configuration means here")
     check.add_argument("config", help="configuration file")
     check.add_argument("--dev", action="store_true", help="accept weak admin keys")
+    _add_backup(commands)
     return parser
+
+
+def _add_backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    backup = commands.add_parser("backup", help="write the database to a sealed file, while the gateway serves")
+    restore = commands.add_parser("restore", help="write a backup into an empty database")
+    restore.add_argument("--check", action="store_true", help="read the backup to its end and write nothing")
+    for command in (backup, restore):
+        command.add_argument("file", help="the backup")
+        command.add_argument("-c", "--config", help="configuration file, as for serve")
+        command.add_argument("--keystore", action="store_true", help="the keystore (wrapped keys), not the database")
 
 
 def _port(text: str) -> int:
