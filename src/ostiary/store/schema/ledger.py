@@ -171,3 +171,5 @@ usage_labels = table(
     without_rowid=True,
 )
 Index(None, usage_labels.c.kind, usage_labels.c.day)
+# Whether a label was seen since some day: what retention asks of every label there is.
+Index(None, usage_labels.c.org_id, usage_labels.c.kind, usage_labels.c.label, usage_labels.c.day)
