@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ostiary.core.fault import Fault
 from ostiary.vault.master import ENV_FILE, ENV_VALUE, load_master_key
 
-GOOD = bytes(range(100, 132))
+GOOD = hashlib.shake_256(b"a key of the tests").digest(32)
 
 
 def test_the_first_start_makes_a_private_key_and_the_second_reads_it(tmp_path: Path) -> None:
@@ -64,6 +67,16 @@ def test_a_named_file_holds_it_raw_or_as_text(tmp_path: Path, content: bytes) ->
         (b"correct horse battery staple 123".hex(), "printable"),
         ("correct horse battery staple 123", "printable"),
         ("sk-1234", "5 bytes"),
+        (bytes(range(32)).hex(), "sequence"),
+        (bytes(range(255, 223, -1)).hex(), "sequence"),
+        ("000102030405060708090a0b0c0d0e0f" * 2, "repeats"),
+        ((b"sk-1234-and-more" + bytes(16)).hex(), "filled up"),
+        ((bytes(8) + GOOD[:16] + bytes(8)).hex(), "filled up"),
+        (hashlib.sha256(b"sk-1234").hexdigest(), "well known"),
+        (hashlib.sha256(b"").hexdigest(), "well known"),
+        (hashlib.sha256(b"password\n").hexdigest(), "well known"),
+        (base64.b64encode(hashlib.sha512(b"changeme").digest()[:32]).decode(), "well known"),
+        ("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4", "well known"),
         ("\u00e4" * 40, "neither hex nor base64"),
     ],
 )
@@ -108,3 +121,8 @@ def test_a_damaged_key_file_is_not_replaced(tmp_path: Path) -> None:
 def test_its_repr_shows_the_id_only(tmp_path: Path) -> None:
     key = load_master_key(tmp_path, {ENV_VALUE: GOOD.hex()})
     assert repr(key) == f"MasterKey(id={key.id}, source={ENV_VALUE})"
+
+
+@given(st.binary(min_size=32, max_size=32).map(lambda seed: hashlib.sha3_256(b"any" + seed).digest()))
+def test_a_random_key_is_never_refused(key: bytes) -> None:
+    assert load_master_key(Path("unused"), {ENV_VALUE: key.hex()}).material == key

@@ -22,10 +22,14 @@ from ostiary.vault.wrapper import RootSeal
 async def stage(keyring: Keyring, wrapper: RootSeal) -> Slot:
     """Let another master key open the keystore from its next start on, which makes it the active one."""
     slot_id = os.urandom(KEY_ID_LENGTH).hex()
-    wrapped = await wrapper.wrap(keyring.root.secret, slot_context(keyring.instance_id, keyring.region, slot_id))
+    root = keyring.root
+    wrapped = await wrapper.wrap(root.secret, slot_context(keyring.instance_id, keyring.region, slot_id))
     slot = Slot(slot_id, SlotState.STAGED, wrapper.kind, wrapper.id, wrapped, keyring.now())
 
     def staged(contents: Contents) -> Edit:
+        if keyring.root.id != root.id:  # what was wrapped opens nothing any more
+            public = "the root key was renewed by somebody else at the same time: stage the master key again"
+            raise Fault(Kind.UNAVAILABLE, public, origin=Origin.GATEWAY, retry_after=1.0)
         before = tuple(one.id for one in contents.slots if one.state is SlotState.STAGED)
         return Edit(put_slots=(slot,), drop_slots=before)
 

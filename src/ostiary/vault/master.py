@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import itertools
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ostiary.core.fault import Fault, Kind, Origin
@@ -17,6 +18,22 @@ FILE_NAME = "master.key"
 ENV_VALUE = "OSTIARY_MASTER_KEY"
 ENV_FILE = "OSTIARY_MASTER_KEY_FILE"
 FEWEST_DISTINCT = 8
+
+# Anybody's first guesses, as they are hashed to get 32 bytes out of them.
+_GUESSES = (
+    "", "0", "1", "1234", "12345678", "1234567890", "admin", "changeme", "default", "example", "key", "letmein",
+    "litellm", "master", "master-key", "master_key", "masterkey", "ostiary", "passphrase", "password", "qwerty", "root",
+    "salt", "secret", "sk-1234", "sk-12345", "sk-master", "sk-master-key", "test", "your-master-key",
+)  # fmt: skip
+# Keys out of published test vectors of AES-256: NIST SP 800-38A and the GCM specification.
+_PUBLISHED = frozenset(
+    bytes.fromhex(text)
+    for text in (
+        "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+        "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308",
+        "8000000000000000000000000000000000000000000000000000000000000001",
+    )
+)
 
 
 class MasterKey:
@@ -131,7 +148,31 @@ def _weakness(material: bytes) -> str | None:
         return f"it has fewer than {FEWEST_DISTINCT} distinct bytes"
     if all(0x20 <= byte < 0x7F for byte in material):
         return "it is printable text, not random bytes"
+    return _pattern(material)
+
+
+def _pattern(material: bytes) -> str | None:
+    """Why these bytes, though they differ, are not random, or None. Of random keys none will ever be refused."""
+    if material in _PUBLISHED or any(material == digest(word) for word in _GUESSES for digest in _digests()):
+        return "it is well known"
+    if len({(after - before) % 256 for before, after in itertools.pairwise(material)}) == 1:
+        return "its bytes are a sequence"
+    if any(material == material[:length] * (LENGTH // length) for length in (8, 16)):
+        return "it repeats itself"
+    bare = material.strip(b"\0")
+    if len(bare) <= LENGTH // 2 or all(0x20 <= byte < 0x7F for byte in bare):
+        return "it is a short key filled up with zeros"
     return None
+
+
+def _digests() -> tuple[Callable[[str], bytes], ...]:
+    """The ways to make 32 bytes of a word that are tried first."""
+    return (
+        lambda word: hashlib.sha256(word.encode()).digest(),
+        lambda word: hashlib.sha256(f"{word}\n".encode()).digest(),
+        lambda word: hashlib.sha3_256(word.encode()).digest(),
+        lambda word: hashlib.sha512(word.encode()).digest()[:LENGTH],
+    )
 
 
 def _refusal(public: str) -> Fault:
