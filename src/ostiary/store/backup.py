@@ -70,6 +70,11 @@ def kept_tables() -> list[Table]:
     return [table for table in metadata.sorted_tables if table.name not in LEFT_OUT]
 
 
+def columns_of(table: Table) -> list[str]:
+    """The names of a table's columns, in order, as plain texts: SQLAlchemy's are of a kind of their own."""
+    return [str(column.name) for column in table.c]
+
+
 async def back_up(database: Database, keyring: Keyring, clock: Clock, path: Path) -> Made:
     """Write a backup to a new file of mode 0600, which appears when it is complete.
 
@@ -154,9 +159,9 @@ async def _check(connection: AsyncConnection, keyring: Keyring) -> None:
 async def _parts(connection: AsyncConnection, counts: dict[str, int]) -> AsyncIterator[bytes]:
     """All parts but the last; `counts` is filled on the way."""
     tables = kept_tables()
-    yield msgspec.msgpack.encode(Plan({table.name: [column.name for column in table.c] for table in tables}))
+    yield msgspec.msgpack.encode(Plan({str(table.name): columns_of(table) for table in tables}))
     for table in tables:
-        counts[table.name] = 0
+        counts[str(table.name)] = 0
         waiting: list[msgspec.Raw] = []
         length = 0
         async for row in _rows(connection, table):
@@ -184,7 +189,7 @@ async def _rows(connection: AsyncConnection, table: Table) -> AsyncIterator[tupl
 
 def _part(table: Table, rows: list[msgspec.Raw]) -> bytes:
     """What `Rows` is on the wire, of rows that are encoded already."""
-    return msgspec.msgpack.encode(("rows", table.name, rows))
+    return msgspec.msgpack.encode(("rows", str(table.name), rows))
 
 
 def _taken(path: Path) -> Fault:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ostiary.core.clock import Clock
 from ostiary.core.fault import Fault, Kind, Origin
-from ostiary.store.backup import PATIENCE, Part, Plan, Rows, Totals, kept_tables
+from ostiary.store.backup import PATIENCE, Part, Plan, Rows, Totals, columns_of, kept_tables
 from ostiary.store.database import Database
 from ostiary.store.migrate import HEAD, migrate
 from ostiary.store.schema.columns import Class, class_of
@@ -234,8 +234,8 @@ def _refusal(public: str) -> Fault:
     return Fault(Kind.INTERNAL, public, origin=Origin.GATEWAY)
 
 
-_TABLES = {table.name: table for table in kept_tables()}
-_PLAN = {name: [column.name for column in table.c] for name, table in _TABLES.items()}
+_TABLES = {str(table.name): table for table in kept_tables()}
+_PLAN = {name: columns_of(table) for name, table in _TABLES.items()}
 _SEALED = {
     name: [column.name for column in table.c if class_of(column) is Class.SEALED] for name, table in _TABLES.items()
 }
