@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from engine_kit import ManualClock
 
 from ostiary.store.database import Database, connect
 from ostiary.store.keystore import DatabaseKeySlots
@@ -17,21 +18,7 @@ from ostiary.vault.keyring import Keyring, open_keyring
 from ostiary.vault.master import MasterKey
 from ostiary.vault.wrapper import LocalSeal
 
-START = 1_790_000_000_000  # Unix milliseconds
 TEMPLATE = "template_ostiary"
-
-
-class ManualClock:
-    """A clock that moves when it is told to. `at` is in Unix milliseconds."""
-
-    def __init__(self) -> None:
-        self.at = START
-
-    def now(self) -> float:
-        return self.at / 1000
-
-    def monotonic(self) -> float:
-        return self.at / 1000
 
 
 @pytest.fixture

@@ -128,7 +128,8 @@ class Database:
 
         Raises:
             IntegrityError: a constraint of the schema was broken.
-            Fault: UNAVAILABLE when the database fails.
+            Fault: UNAVAILABLE when the database fails. If it fails while it commits, all may be written or nothing:
+                what is tried again has to bear that.
         """
         self._gate.check()
         try:

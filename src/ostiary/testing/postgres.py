@@ -74,6 +74,10 @@ class PostgresServer:
                 raise RuntimeError(f"PostgreSQL did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.02)
 
+    def move(self) -> None:
+        """Listen on another port from the next start on."""
+        self.port = _free_port()
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it: SIGINT throws everybody out, SIGQUIT is a crash."""
         if self._process is not None:
