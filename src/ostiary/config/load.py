@@ -36,6 +36,8 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
 _REGION = re.compile(r"[a-z0-9]{2,8}\Z")
+_DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d|w|mo)\Z", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "mo": 2_592_000}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
 _PROXY = re.compile(r"http://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?\Z|http://\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?/?\Z")
@@ -153,9 +155,25 @@ def _general(
         redis_url=_variable(environment, "REDIS_URL"),
         key_header=header.lower(),
         data_dir=environment.get("OSTIARY_DATA_DIR") or "",
+        keep_seconds=_duration(general, "maximum_spend_logs_retention_period", survey),
+        purge_seconds=_duration(general, "maximum_spend_logs_retention_interval", survey)
+        or GeneralSettings().purge_seconds,
         region=region,
         port=int(port),
     )
+
+
+def _duration(general: Mapping[str, object], name: str, survey: Survey) -> float | None:
+    """Seconds of a duration, None where there is none."""
+    text = general.get(name)
+    if not isinstance(text, str) or not text:
+        return None
+    found = _DURATION.match(text.strip())
+    if found is not None and int(found[1]):
+        return float(int(found[1]) * _SECONDS[found[2]])
+    setting = f"general_settings.{name}"
+    survey.problems.append(error(survey.places[setting], setting, "expected a duration such as 12h, 30d, 2w or 6mo"))
+    return None
 
 
 def _admin_key(root: Node, environment: Environment, survey: Survey, *, dev: bool) -> Secret | None:

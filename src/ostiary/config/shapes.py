@@ -82,7 +82,8 @@ class GeneralSettings(msgspec.Struct, frozen=True):
 
     `admin_key` is the master key of the configuration or the environment, None where neither names one.
     `data_dir` is empty where nothing names one. `keystore_url` None is a file in the data directory; `kms` names the
-    key management service that holds the master key, empty where it is a file or a variable.
+    key management service that holds the master key, empty where it is a file or a variable. Records older than
+    `keep_seconds` are deleted, every `purge_seconds`; None keeps them for ever.
     """
 
     admin_key: Secret | None = None
@@ -92,6 +93,8 @@ class GeneralSettings(msgspec.Struct, frozen=True):
     redis_url: Secret | None = None
     key_header: str = ""
     data_dir: str = ""
+    keep_seconds: float | None = None
+    purge_seconds: float = 86_400.0
     region: str = "local"
     port: int = 4000
 
