@@ -151,9 +151,9 @@ async def test_what_a_key_spends_counts_in_the_window_in_which_requests_end(ledg
     await paying_key(ledger)
     times = (START - 2 * DAY, START - 1, START, START + DAY - 1, START + DAY, START + 4 * DAY)
     await ledger.usage.save([record(number, ended=ended) for number, ended in enumerate(times)])
-    await ledger.usage.save([record(9, organization_id=OTHER)])  # an id of a key that is not this organisation's
-    windows = {row[2]: row[3] for row in await ledger.rows(key_spend)}
-    assert windows == {START - DAY: 30, START + DAY: 10, START + 3 * DAY: 10}
+    await ledger.usage.save([record(9, organization_id=OTHER), record(10, key_id="k2")])  # it has moved; there is none
+    windows = {row[2]: (row[0], row[3]) for row in await ledger.rows(key_spend)}
+    assert windows == {START - DAY: (DEFAULT, 40), START + DAY: (DEFAULT, 10), START + 3 * DAY: (DEFAULT, 10)}
 
 
 async def test_a_database_that_fails_half_way_keeps_nothing_and_takes_it_all_later(ledger: Ledger) -> None:

@@ -12,16 +12,18 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, and_, delete, func, select, tuple_
+from sqlalchemy import Table, and_, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ostiary.core.clock import Clock
 from ostiary.core.fault import Fault
 from ostiary.store.database import Database
 from ostiary.store.names import LABELS, NameKind, Names
+from ostiary.store.partitions import drop_expired, ensure_around
 from ostiary.store.schema.ledger import end_users, tags, usage, usage_labels
 from ostiary.store.usage import DAY_MILLISECONDS
 
@@ -30,6 +32,7 @@ LONG, SHORT = 0.030, 0.015  # seconds: a step that takes longer, or less, is fol
 PAUSE = 0.005  # seconds between two steps at least; else as long as the step took
 PAGE = 200  # labels looked at together
 PAGES = 500  # of one turn and kind; the next turn goes on behind them
+A_DAY = 86_400.0
 AGAIN = 60.0  # seconds until a turn that failed is tried again
 
 _TABLES: dict[NameKind, Table] = {"end_user": end_users, "tag": tags}
@@ -46,10 +49,10 @@ class Purged(msgspec.Struct, frozen=True):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """How long records are kept, and how often that is looked after; seconds. None keeps them for ever."""
+    """How long records are kept, and how often that is looked after: a day at most. None keeps them for ever."""
 
     keep: float | None = None
-    every: float = 86_400.0
+    every: float = A_DAY
 
 
 class Retention:
@@ -80,22 +83,24 @@ class Retention:
         self._rules = rules
         self._done = done
         self._failed = failed
+        self._sleep = asyncio.sleep
         self._size = FEWEST
         self._longest = 0.0
-        self._seen: dict[NameKind, _Place] = {kind: ("", 0) for kind in LABELS}
+        self._seen: dict[NameKind, _Place] = dict.fromkeys(LABELS, ("", 0))
 
     async def run(self) -> None:
-        """Turn after turn, until cancelled."""
+        """Turn after turn, until cancelled. Each also makes the months to come, where the database has any."""
         while True:
-            rules = self._rules()
-            pause = rules.every
-            if rules.keep is not None:
-                try:
-                    self._done(await self.purge(int((self._clock.now() - rules.keep) * 1000)))
-                except Fault as fault:
-                    self._failed(fault)
-                    pause = min(pause, AGAIN)
-            await asyncio.sleep(pause)
+            rules, now = self._rules(), self._clock.now()
+            pause = min(rules.every, A_DAY)
+            try:
+                await ensure_around(self._database, int(now * 1000))
+                if rules.keep is not None:
+                    self._done(await self.purge(int((now - rules.keep) * 1000)))
+            except Fault as fault:
+                self._failed(fault)
+                pause = min(pause, AGAIN)
+            await self._sleep(pause)
 
     async def purge(self, before: int) -> Purged:
         """Delete every record that started before this time (Unix milliseconds), and what nothing refers to then.
@@ -104,11 +109,11 @@ class Retention:
             Fault: UNAVAILABLE; what is deleted stays deleted.
         """
         self._longest = 0.0
-        partitions = await self._drop_months(before)
+        partitions = await drop_expired(self._database, before)
         rows = 0
         while True:
             size = self._size
-            found = await self._step(lambda connection, size=size: _delete_some(connection, before, size))
+            found = await self._step(partial(_delete_some, before=before, size=size))
             rows += found
             if found < size:
                 break
@@ -116,13 +121,6 @@ class Retention:
         for kind in LABELS:
             labels += await self._forget_labels(kind, before)
         return Purged(partitions, rows, labels, self._longest)
-
-    async def _drop_months(self, before: int) -> int:
-        """Whole months at once, where the database keeps them apart."""
-        if self._database.dialect.name != "postgresql":
-            return 0
-        async with self._database.write() as connection:
-            return int((await connection.execute(select(func.ostiary_drop_partitions(before)))).scalar_one())
 
     async def _step(self, work: Callable[[AsyncConnection], Awaitable[int]]) -> int:
         """One transaction, then a pause as long as it took: at least half of the time is the others'."""
@@ -149,9 +147,7 @@ class Retention:
             async with self._database.read() as connection:
                 unused = await _unused(connection, kind, page, before)
             if unused:
-                count += await self._step(
-                    lambda connection, unused=unused: self._forget(connection, kind, unused, before)
-                )
+                count += await self._step(partial(self._forget, kind=kind, unused=unused, before=before))
         return count
 
     async def _page(self, kind: NameKind, before: int) -> list[_Place]:
@@ -189,9 +185,7 @@ async def _delete_some(connection: AsyncConnection, before: int, size: int) -> i
     return int((await connection.execute(delete(usage).where(condition))).rowcount)
 
 
-async def _unused(
-    connection: AsyncConnection, kind: NameKind, places: Sequence[_Place], before: int
-) -> list[_Place]:
+async def _unused(connection: AsyncConnection, kind: NameKind, places: Sequence[_Place], before: int) -> list[_Place]:
     """Those labels that no day has on which there are records. The sums by day tell, so that no record is read."""
     by_org: dict[str, list[int]] = defaultdict(list)
     for org_id, number in places:

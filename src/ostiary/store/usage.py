@@ -172,15 +172,12 @@ class _Numbering:
 
 
 class _Sums:
-    """The sums of a batch. Places are the primary keys of their tables.
-
-    `paid` is (`ended`, `cost`) by organisation and key.
-    """
+    """The sums of a batch. Places are the primary keys of their tables; `paid` is (`ended`, `cost`) by key."""
 
     def __init__(self) -> None:
         self.daily: dict[Place, list[int]] = {}
         self.labels: dict[Place, list[int]] = {}
-        self.paid: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+        self.paid: dict[str, list[tuple[int, int]]] = defaultdict(list)
 
     def count(self, columns: Columns) -> None:
         """Add the records of a chunk."""
@@ -199,10 +196,9 @@ class _Sums:
         for place, count in zip(places, counts, strict=True):
             groups[place].append(count)
         _accumulate(self.daily, groups)
-        payers = zip(columns["org_id"], columns["key_id"], columns["ended"], columns["cost"], strict=True)
-        for org_id, key_id, ended, cost in payers:
+        for key_id, ended, cost in zip(columns["key_id"], columns["ended"], columns["cost"], strict=True):
             if cost:
-                self.paid[org_id, key_id].append((ended, cost))
+                self.paid[key_id].append((ended, cost))
         if any(columns["tag_ids"]) or any(columns["end_user"]):
             self._count_labels(columns, counts)
 
@@ -297,23 +293,20 @@ def _word(text: str) -> str:
     return text if _WORD.fullmatch(text) else OTHER
 
 
-async def _windows(
-    connection: AsyncConnection, paid: dict[tuple[str, str], list[tuple[int, int]]]
-) -> dict[Place, list[int]]:
-    """Cost by key and budget window, for the keys that exist.
+async def _windows(connection: AsyncConnection, paid: dict[str, list[tuple[int, int]]]) -> dict[Place, list[int]]:
+    """Cost by key and budget window, for the keys that exist, wherever they have moved since.
 
     A request counts in the window in which it ended, as it does in the data plane. One that ended before the key's
     first window began counts in none: what a key has spent may have been set since.
     """
-    ids, sums = sorted({key_id for _, key_id in paid}), defaultdict[Place, list[int]](lambda: [0])
+    ids, sums = sorted(paid), defaultdict[Place, list[int]](lambda: [0])
     columns = virtual_keys.c
     query = select(columns.org_id, columns.id, columns.budget_from, columns.budget_seconds)
     for start in range(0, len(ids), CHUNK):
         found = await connection.execute(query.where(columns.id.in_(ids[start : start + CHUNK])))
         for org_id, key_id, anchor, seconds in found:
-            if (org_id, key_id) in paid:
-                for window, cost in _by_window(paid[org_id, key_id], anchor, seconds):
-                    sums[org_id, key_id, window][0] += cost
+            for window, cost in _by_window(paid[key_id], anchor, seconds):
+                sums[org_id, key_id, window][0] += cost
     return sums
 
 

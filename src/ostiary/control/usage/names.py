@@ -8,6 +8,7 @@ import msgspec
 
 from ostiary.control.access.keytext import possible_key, token_digest
 from ostiary.core.key import ADMIN_KEY_ID
+from ostiary.store.directory import Directory
 from ostiary.store.keys import KeyRepository
 
 
@@ -26,18 +27,21 @@ class KeyBook:
     Args:
         keys: where keys rest, deleted ones included.
         digest: the keyed digest of a key's text.
+        directory: names of teams.
     """
 
-    def __init__(self, keys: KeyRepository, digest: Callable[[str], bytes]) -> None:
+    def __init__(self, keys: KeyRepository, digest: Callable[[str], bytes], directory: Directory) -> None:
         self._keys = keys
         self._digest = digest
+        self._directory = directory
 
     async def names(self, ids: Iterable[str]) -> dict[str, KeyNames]:
         """Names for every id; one that is not a stored key is called by its id."""
         wanted = sorted(set(ids))
         found = await self._keys.names([key_id for key_id in wanted if key_id and key_id != ADMIN_KEY_ID])
+        teams = await self._directory.team_names({row.team_id for row in found.values() if row.team_id})
         return {
-            key_id: KeyNames(row.digest.hex(), row.alias, row.hint, row.team_id or None)
+            key_id: KeyNames(row.digest.hex(), row.alias, row.hint, teams.get(row.team_id, row.team_id) or None)
             if (row := found.get(key_id)) is not None
             else KeyNames(key_id)
             for key_id in wanted
