@@ -54,7 +54,7 @@ class Scope:
         self._by_id = {one.id: DataKey(one.key, one.id, self._bound) for one in keys.get(Purpose.DB, ())}
         # the primary first
         self._keys = {
-            purpose: [one.key for one in sorted(versions, key=lambda one: not one.primary)]
+            purpose: [(one.id, one.key) for one in sorted(versions, key=lambda one: not one.primary)]
             for purpose, versions in keys.items()
         }
         primary = next((one.id for one in keys.get(Purpose.DB, ()) if one.primary), None)
@@ -104,7 +104,7 @@ class Scope:
         own = self._own(message)
         return any(
             hmac.compare_digest(hmac.digest(key, own, hashlib.sha256), mac)
-            for key in self._keys.get(Purpose.ROW_MAC, ())
+            for _, key in self._keys.get(Purpose.ROW_MAC, ())
         )
 
     def key(self, purpose: Purpose) -> bytes:
@@ -116,10 +116,10 @@ class Scope:
         keys = self._keys.get(purpose)
         if not keys:
             raise self._destroyed()
-        return keys[0]
+        return keys[0][1]
 
-    def keys(self, purpose: Purpose) -> list[bytes]:
-        """All versions of a key, the primary first."""
+    def keys(self, purpose: Purpose) -> list[tuple[bytes, bytes]]:
+        """All versions of a key with their ids, the primary first."""
         return list(self._keys.get(purpose, ()))
 
     def __repr__(self) -> str:

@@ -1,4 +1,8 @@
-"""How a record becomes the bytes of a journal entry: a port, so that entries can be sealed. It must not know files."""
+"""How a record becomes bytes, and the port to what seals them. It must not know files, nor how sealing is done.
+
+A seal belongs to one segment. Its header (72 bytes: key id, salt, commitment) stands in the segment's own; from it, and
+the segment's number, the same seal is made again.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +12,47 @@ import msgspec
 
 from ostiary.core.record import Record
 
+SEAL_HEADER = 72  # bytes
+SEAL_TAG = 16  # bytes by which a payload grows
 
-class Codec(Protocol):
-    """How a record becomes bytes. `decode` raises ValueError for bytes that are no record."""
-
-    def encode(self, record: Record) -> bytes: ...
-
-    def decode(self, payload: bytes) -> Record: ...
+encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Record)
 
 
-class PlainCodec:
-    """MessagePack, unsealed."""
+class SegmentSeal(Protocol):
+    """Seals the entries of one segment. No offset may be sealed for twice."""
 
-    __slots__ = ("_decoder", "encode")
+    header: bytes
 
-    def __init__(self) -> None:
-        self.encode = msgspec.msgpack.Encoder().encode
-        self._decoder = msgspec.msgpack.Decoder(Record)
+    def seal(self, payload: bytes, at: int) -> bytes:
+        """The payload, sealed for this offset."""
+        ...
 
-    def decode(self, payload: bytes) -> Record:
-        """The record. Raises ValueError."""
-        try:
-            return self._decoder.decode(payload)
-        except msgspec.MsgspecError as error:
-            raise ValueError("not a record") from error
+    def open(self, sealed: bytes, at: int) -> bytes | None:
+        """The payload, None where it was not sealed for this offset of this segment."""
+        ...
+
+
+class JournalSeal(Protocol):
+    """Makes the seals of segments."""
+
+    def begin(self, number: int) -> SegmentSeal:
+        """For a segment that is made now, under the current key."""
+        ...
+
+    def resume(self, number: int, header: bytes) -> SegmentSeal | None:
+        """For a segment that was made before; None where the header is not of this number and instance, or the key that
+        it names is not there."""
+        ...
+
+    def is_current(self, header: bytes) -> bool:
+        """Whether a segment is sealed under the current key."""
+        ...
+
+
+def decode(payload: bytes) -> Record:
+    """The record. Raises ValueError."""
+    try:
+        return _decoder.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise ValueError("not a record") from error

@@ -6,7 +6,9 @@ How it works
 The journal is a log: a directory of numbered segments (see `segment`), written at one end. A request appears when it is
 admitted (outcome OPEN, at its estimate) and again when it is settled; the last entry of an id is valid. Appending is
 one copy into a memory map: the page cache belongs to the kernel, so what was appended outlives the process, without a
-system call. Power loss is another matter: `sync` bounds what it can take.
+system call. Power loss is another matter: `sync` bounds what it can take. No byte of a record is readable on the disk:
+every segment is sealed under a key of its own, and a segment that is damaged, moved, renamed or another instance's is
+put aside.
 
 The reader of the log is the way to the store. It knows a *position*, and says with `commit` that every settled entry
 before it is saved. Segments are deleted in order, from the oldest: so no opening can outlive its settlement. Openings
@@ -23,6 +25,7 @@ nothing had happened, and its reader begins at the first settled entry that is n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sys
@@ -35,18 +38,19 @@ import msgspec
 
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.record import Outcome, Record
-from ostiary.gateway.ledger.codec import Codec, PlainCodec
+from ostiary.gateway.ledger.codec import JournalSeal, decode, encode
 from ostiary.gateway.ledger.segment import (
     FRESH,
     HEADER,
+    OVERHEAD,
     SUFFIX,
     VERSION,
+    Header,
     Segment,
     entries,
-    entry_of,
-    mark_of,
+    header_of,
+    is_torn,
     only_zeros,
-    version_of,
     whole_pages,
 )
 
@@ -54,6 +58,7 @@ DAMAGED = ".damaged"
 MEBIBYTE = 1 << 20
 SETTLE_ROOM = 512  # bytes by which a settlement may be longer than its opening
 _OPEN = Outcome.OPEN
+_NO_HEADER = "its header cannot be read"
 _NAMES = "[0-9]" * 16 + SUFFIX
 
 Position: TypeAlias = tuple[int, int]  # number of a segment, offset in it
@@ -65,28 +70,28 @@ class Journal:
     Args:
         directory: owned by one process at a time.
         now_ms: Unix milliseconds, the `ended` of records that are closed by recovery.
+        seal: what seals the segments.
         segment_bytes: size of a segment.
         most_bytes: size of all segments beyond which admission is refused as by a full disk.
         damaged: told the path of a file that was put aside, and why.
 
     Raises:
-        Fault: UNAVAILABLE when another process holds the directory, a segment was written by a newer version, or the
-            disk is full. Nothing has been changed then.
+        Fault: UNAVAILABLE when another process holds the directory, a segment was written by another version or under
+            a key that is not there, or the disk is full. Nothing has been changed then.
     """
 
     def __init__(
         self,
         directory: Path,
         now_ms: int,
+        seal: JournalSeal,
         *,
-        codec: Codec | None = None,
         segment_bytes: int = 4 * MEBIBYTE,
         most_bytes: int = 1024 * MEBIBYTE,
         damaged: Callable[[Path, str], None] = lambda *_: None,
     ) -> None:
         self._directory = directory
-        self._codec = codec or PlainCodec()
-        self._encode = self._codec.encode
+        self._seal = seal
         self._segment_bytes = whole_pages(segment_bytes)
         self._most_bytes = most_bytes
         self._damaged = damaged
@@ -115,8 +120,8 @@ class Journal:
         Raises:
             Fault: UNAVAILABLE for want of disk. Never for the settlement of a record that was opened.
         """
-        entry = entry_of(self._encode(record))
-        size = len(entry)
+        payload = encode(record)
+        size = OVERHEAD + len(payload)
         known = self._opens.pop(record.id, None)
         if known is not None:
             self._promised -= known[2] + SETTLE_ROOM
@@ -134,7 +139,7 @@ class Journal:
                     self._promised += known[2] + SETTLE_ROOM
                 raise
             current = self._current
-        at = current.write(entry)
+        at = current.write(payload)
         if opening:
             self._promised = promised
             self._opens[record.id] = (current.number, at, size)
@@ -152,7 +157,7 @@ class Journal:
 
     def _create(self, number: int, size: int) -> Segment:
         try:
-            return Segment.create(self._directory, number, size)
+            return Segment.create(self._directory, number, size, self._seal.begin(number))
         except OSError as error:
             raise _unwritable(os.strerror(error.errno or 0)) from error
 
@@ -170,8 +175,8 @@ class Journal:
             if segment.number < position[0]:
                 continue
             start = position[1] if segment.number == position[0] else HEADER
-            for _, end, payload in entries(segment.data(), start, segment.end):
-                record = self._record(payload)
+            for _, end, payload in entries(segment.data(), start, segment.end, segment.seal):
+                record = _record(payload)
                 if record is None or record.outcome is _OPEN:
                     continue
                 records.append(record)
@@ -203,16 +208,30 @@ class Journal:
                 segment.save_mark(position[1])
 
     def _carry(self, oldest: Segment) -> bool:
-        """Copy what is still open in `oldest` to the end of the log; False where that can wait."""
+        """Seal what is still open in `oldest` anew at the end of the log; False where that can wait."""
         still_open = [(id_, where) for id_, where in self._opens.items() if where[0] == oldest.number]
-        if still_open and len(self._closed) < 2:
+        if still_open and len(self._closed) < 2 and self._seal.is_current(oldest.seal.header):
             return False
         data = oldest.data() if still_open else b""
         for id_, (_, at, size) in still_open:
+            payload = oldest.payload(data, at, at + size)
+            if payload is None:  # the disk lost it: nothing else knows of this opening, so its file stays until it ends
+                return False
             if self._current.end + size + self._promised > self._current.size:
                 self._roll(size + self._promised)
-            self._opens[id_] = (self._current.number, self._current.write(data[at : at + size]), size)
+            self._opens[id_] = (self._current.number, self._current.write(payload), size)
         return True
+
+    def renew(self) -> None:
+        """Go on in a segment under the current key, if the last one is under an older key.
+
+        What is under the older key goes with the commits that follow.
+
+        Raises:
+            Fault: UNAVAILABLE for want of disk or of a key; then the journal goes on as before.
+        """
+        if not self._seal.is_current(self._current.seal.header):
+            self._roll(self._promised)
 
     async def sync(self) -> None:
         """Write what was appended before this call to the disk itself, in a thread, against the loss of power."""
@@ -234,7 +253,7 @@ class Journal:
     def _first(self) -> Segment:
         """The segment that this process begins with, numbered behind all there are; refuses what it cannot read."""
         for path in self._directory.glob(_NAMES):
-            _refuse_other_version(path)
+            self._refuse_unreadable(path)
         for fresh in self._directory.glob(f"*{FRESH}"):
             fresh.unlink()
         numbers = [int(path.name[:16]) for path in self._directory.glob(_NAMES + "*")]
@@ -258,44 +277,68 @@ class Journal:
         self.commit(unsaved)
         return unsaved
 
+    def _refuse_unreadable(self, path: Path) -> None:
+        """Whatever is sound and cannot be read here stays as it is: with the right program and key it can be."""
+        header = _header(path)
+        if header.version not in (None, VERSION):
+            why = f"has format version {header.version}; this program reads version {VERSION}"
+            remedy = "Start the version that wrote it once, so that it can bring its records home"
+        elif header.sound and self._seal.resume(int(path.stem), header.seal) is None:
+            why = f"is sealed under the key {header.seal[:8].hex()}, which this instance does not have"
+            remedy = "Restore the keystore and the master key that it was written with"
+        else:
+            return
+        raise Fault(
+            Kind.UNAVAILABLE,
+            f"The journal segment {path} {why}. {remedy}, or move the file away.",
+            origin=Origin.GATEWAY,
+        )
+
     def _load(self, path: Path, still_open: dict[str, Record]) -> str:
         """Add a segment to the log and follow what is open; of a damaged one, copy what is settled.
 
         Answers the damage, or "".
         """
         data = path.read_bytes()
-        mark = mark_of(data)
-        why = "" if version_of(data) == VERSION else "its header cannot be read"
+        header = header_of(data)
+        seal = self._seal.resume(int(path.stem), header.seal)
+        if seal is None:
+            return _NO_HEADER
+        why = "" if header.sound else _NO_HEADER
+        if not why and header.size != len(data):
+            why = "it was cut short, or made longer"
         settled: list[Record] = []
         at = end = HEADER
         torn = False
-        for at, end, payload in entries(data, HEADER, len(data)):
-            record = self._record(payload)
+        for at, end, payload in entries(data, HEADER, len(data), seal):
+            record = _record(payload)
             if record is None:
-                torn = not why and payload is None and end < len(data) and only_zeros(data, end)
-                why = why or ("" if torn else "an entry does not match its checksum")
+                torn = not why and payload is None and is_torn(data, at, end)
+                why = why or ("" if torn else "an entry does not open")
             elif record.outcome is _OPEN:
                 still_open[record.id] = record
             else:
                 still_open.pop(record.id, None)
-                if at >= mark:
+                if at >= header.mark:
                     settled.append(record)
         if not why and not only_zeros(data, end):
             why = "there is something behind its end"
         if not why:
-            self._closed.append(Segment(int(path.stem), path, len(data), at if torn else end, mark))
+            end = at if torn else end
+            self._closed.append(Segment(int(path.stem), path, len(data), seal, end, header.mark))
         else:
             for record in settled:
                 self.append(record)
         return why
 
-    def _record(self, payload: bytes | None) -> Record | None:
-        if payload is None:
-            return None
-        try:
-            return self._codec.decode(payload)
-        except ValueError:
-            return None
+
+def _record(payload: bytes | None) -> Record | None:
+    if payload is None:
+        return None
+    try:
+        return decode(payload)
+    except ValueError:
+        return None
 
 
 def closed_by_kill(record: Record, now_ms: int) -> Record:
@@ -304,9 +347,9 @@ def closed_by_kill(record: Record, now_ms: int) -> Record:
     return msgspec.structs.replace(record, outcome=outcome, fault="process_killed", measured=False, ended=now_ms)
 
 
-def recover(directory: Path, now_ms: int, codec: Codec | None = None) -> list[Record]:
+def recover(directory: Path, now_ms: int, seal: JournalSeal) -> list[Record]:
     """What a journal that nobody has open holds unsaved, after recovery. The next to open it finds the same again."""
-    journal = Journal(directory, now_ms, codec=codec)
+    journal = Journal(directory, now_ms, seal)
     try:
         return journal.read(journal.unsaved, sys.maxsize)[0]
     finally:
@@ -328,16 +371,21 @@ def _lock(directory: Path) -> int:
     return lock
 
 
-def _refuse_other_version(path: Path) -> None:
+def _header(path: Path) -> Header:
     with path.open("rb") as file:
-        version = version_of(file.read(HEADER))
-    if version not in (None, VERSION):
-        raise Fault(
-            Kind.UNAVAILABLE,
-            f"The journal segment {path} has format version {version}; this program reads version {VERSION}. "
-            "Start the version that wrote it once, so that it can bring its records home, or move the file away.",
-            origin=Origin.GATEWAY,
-        )
+        return header_of(file.read(HEADER))
+
+
+def keys_in_use(directory: Path) -> set[bytes]:
+    """The ids (8 bytes) of the keys that the segments of a journal are sealed under, whoever has it open.
+
+    A journal key must not be destroyed while it is named here. A damaged header names nothing.
+    """
+    headers = []
+    for path in directory.glob(_NAMES):
+        with contextlib.suppress(FileNotFoundError):  # saved and deleted meanwhile
+            headers.append(_header(path))
+    return {header.seal[:8] for header in headers if header.sound}
 
 
 def _unwritable(why: str) -> Fault:

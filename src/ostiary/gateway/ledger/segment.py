@@ -1,14 +1,22 @@
-"""One file of the journal: its header, its entries, and how to read what is left of it. It must not know records.
+"""One file of the journal: its header, its sealed entries, and how to read what is left of it. It must not know records.
 
-A segment is 24 bytes of header and then entries, in a file whose blocks were reserved when it was made, so that writing
-to its memory map cannot fail for want of disk. All integers are little-endian.
+A segment is 104 bytes of header and then entries, in a file whose blocks were reserved when it was made, so that
+writing to its memory map cannot fail for want of disk. All integers are little-endian.
 
     header  8 bytes magic · u32 version · u32 CRC-32 of the twelve bytes before · u32 mark · u32 CRC-32 of the mark
-    entry   u32 length · u32 CRC-32 of the payload · payload; a length of zero is the end
+            u32 size of the file · 72 bytes of the seal (see `codec`) · u32 CRC-32 of the 76 bytes before
+    entry   u32 length of what follows · sealed payload; a length of zero is the end
 
-The mark is the offset before which every settled entry has reached the store. An entry is written by one slice
-assignment. A process killed in the midst of it leaves a last entry whose checksum does not match and zeros behind it:
-that is an end, not damage. Anything else that does not match is damage: entries with a right checksum are still read.
+The mark is the offset before which every settled entry has reached the store.
+
+An entry is sealed for its offset, and an offset is written once in the life of a segment: entries are only appended,
+at `end`, by the process that made the file; a process that finds a segment reads it and begins one of its own, under a
+new seal. What was torn is therefore never written over. The copy into the map and the step of `end` are neighbours
+without a call in between, so that no signal's exception comes between them.
+
+An entry is written by one slice assignment. A process killed in the midst of it leaves a last entry that does not open,
+has a hole, and zeros behind it: that is an end, not damage. Anything else that does not open is damage: other entries
+are still read.
 """
 
 from __future__ import annotations
@@ -18,16 +26,28 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from zlib import crc32
 
+from ostiary.gateway.ledger.codec import SEAL_HEADER, SEAL_TAG, SegmentSeal
+
 MAGIC = b"OSTIARYJ"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".journal"
 FRESH = ".fresh"  # a segment in the making, without a valid header yet
-HEADER = 24
-MARK = 16  # offset of the mark in the header
-HEAD = struct.Struct("<II")
+PROLOGUE = 16  # bytes that headers of all versions have in common: magic, version, their checksum
+MARK = PROLOGUE  # offset of the mark in the header
+_SIZE = MARK + 8  # offset of the size, with the seal behind it
+_SEAL = _SIZE + 4
+_CHECK = _SEAL + SEAL_HEADER
+HEADER = _CHECK + 4
+LENGTH = 4
+OVERHEAD = LENGTH + SEAL_TAG  # bytes that an entry takes beside its payload
+# Copies go by eight bytes or more at a time: a copy that was broken off leaves so many zeros, a sealed entry has none.
+_HOLE = bytes(8)
+_PAIR = struct.Struct("<II")
 _U32 = struct.Struct("<I")
+_length = _U32.pack
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
 
@@ -37,32 +57,35 @@ class Segment:
     `end` is the offset behind the last entry, `mark` that of the last settled entry saved.
     """
 
-    __slots__ = ("_fd", "_map", "end", "mark", "number", "path", "size")
+    __slots__ = ("_fd", "_map", "_seal", "end", "mark", "number", "path", "seal", "size")
 
-    def __init__(self, number: int, path: Path, size: int, end: int = HEADER, mark: int = HEADER) -> None:
+    def __init__(
+        self, number: int, path: Path, size: int, seal: SegmentSeal, end: int = HEADER, mark: int = HEADER
+    ) -> None:
         self.number = number
         self.path = path
         self.size = size
+        self.seal = seal
+        self._seal = seal.seal
         self.end = end
         self.mark = mark
         self._fd = -1
         self._map: mmap.mmap | None = None
 
     @classmethod
-    def create(cls, directory: Path, number: int, size: int) -> Segment:
+    def create(cls, directory: Path, number: int, size: int, seal: SegmentSeal) -> Segment:
         """A new segment of `size` bytes, which are whole pages, mapped.
 
         Raises:
             OSError: no room on the disk, or no right to write there. Nothing is left behind.
         """
-        segment = cls(number, directory / f"{number:016d}{SUFFIX}", size)
+        segment = cls(number, directory / f"{number:016d}{SUFFIX}", size, seal)
         fresh = segment.path.with_suffix(FRESH)
         segment._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(segment._fd, 0, size)
             segment._map = mmap.mmap(segment._fd, size)
-            head = MAGIC + _U32.pack(VERSION)
-            segment._map[:HEADER] = head + _U32.pack(crc32(head)) + _mark(HEADER)
+            segment._map[:HEADER] = _header(size, seal.header)
             fresh.rename(segment.path)
         except BaseException:
             segment.close()
@@ -75,13 +98,18 @@ class Segment:
         """Bytes left for entries, heads included."""
         return self.size - self.end
 
-    def write(self, entry: bytes) -> int:
-        """Append a whole entry to a mapped segment with room for it; answers its offset."""
+    def write(self, payload: bytes) -> int:
+        """Append a payload, sealed for its place, to a mapped segment with room for it; answers its offset."""
         at = self.end
-        end = at + len(entry)
+        end = at + OVERHEAD + len(payload)
+        entry = _length(end - at - LENGTH) + self._seal(payload, at)
         self._map[at:end] = entry  # type: ignore[index] # only the journal's last segment is written to: it is mapped
-        self.end = end
+        self.end = end  # no call between this line and the one before
         return at
+
+    def payload(self, data: mmap.mmap | bytes, at: int, end: int) -> bytes | None:
+        """What is sealed in the entry `data[at:end]`; None where it does not open."""
+        return self.seal.open(data[at + LENGTH : end], at)
 
     def data(self) -> mmap.mmap:
         """The bytes of the file."""
@@ -96,7 +124,7 @@ class Segment:
             return
         self.mark = mark
         if self._map is not None:
-            self._map[MARK:HEADER] = _mark(mark)
+            self._map[MARK:_SIZE] = _mark(mark)
         else:
             fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -119,40 +147,53 @@ def whole_pages(size: int) -> int:
     return -(-size // _PAGE) * _PAGE
 
 
-def version_of(header: bytes) -> int | None:
-    """The format version of a file with this header, or None if it has none that can be believed."""
-    if len(header) < MARK or header[:8] != MAGIC or crc32(header[:12]) != _U32.unpack_from(header, 12)[0]:
-        return None
-    return int(_U32.unpack_from(header, 8)[0])
+class Header(NamedTuple):
+    """What the header of a file says. `sound`: its checksums are right, so that the other fields can be believed.
+
+    `version` is None, and `mark` the beginning, where they cannot be believed by themselves.
+    """
+
+    version: int | None
+    mark: int
+    size: int
+    seal: bytes
+    sound: bool
 
 
-def mark_of(header: bytes) -> int:
-    """The mark, or the beginning where it cannot be believed: the store ignores what it has."""
-    if len(header) < HEADER:
-        return HEADER
-    mark, check = HEAD.unpack_from(header, MARK)
-    return mark if check == crc32(header[MARK : MARK + 4]) and mark >= HEADER else HEADER
+def header_of(data: bytes) -> Header:
+    """Read the header of a file, whatever is left of it."""
+    version = None
+    if len(data) >= PROLOGUE and data[:8] == MAGIC and crc32(data[:12]) == _U32.unpack_from(data, 12)[0]:
+        version = int(_U32.unpack_from(data, 8)[0])
+    if len(data) < HEADER:
+        return Header(version, HEADER, 0, b"", sound=False)
+    mark, check = _PAIR.unpack_from(data, MARK)
+    if check != crc32(data[MARK : MARK + 4]) or mark < HEADER:
+        mark = HEADER  # then records are saved again: the store ignores what it has
+    sound = version == VERSION and crc32(data[_SIZE:_CHECK]) == _U32.unpack_from(data, _CHECK)[0]
+    return Header(version, mark, _U32.unpack_from(data, _SIZE)[0], bytes(data[_SEAL:_CHECK]), sound)
 
 
-def entry_of(payload: bytes) -> bytes:
-    """An entry as it is written."""
-    return HEAD.pack(len(payload), crc32(payload)) + payload
-
-
-def entries(data: mmap.mmap | bytes, start: int, stop: int) -> Iterator[tuple[int, int, bytes | None]]:
-    """Offset, end and payload of each entry in `data[start:stop]`; the payload is None where it cannot be believed."""
+def entries(
+    data: mmap.mmap | bytes, start: int, stop: int, seal: SegmentSeal
+) -> Iterator[tuple[int, int, bytes | None]]:
+    """Offset, end and payload of each entry in `data[start:stop]`; the payload is None where it does not open."""
     at = start
-    while at + HEAD.size <= stop:
-        length, check = HEAD.unpack_from(data, at)
+    while at + LENGTH <= stop:
+        (length,) = _U32.unpack_from(data, at)
         if not length:
             return
-        end = at + HEAD.size + length
+        end = at + LENGTH + length
         if end > stop:
             yield at, stop, None
             return
-        payload = data[at + HEAD.size : end]
-        yield at, end, payload if crc32(payload) == check else None
+        yield at, end, seal.open(data[at + LENGTH : end], at)
         at = end
+
+
+def is_torn(data: bytes, at: int, end: int) -> bool:
+    """Whether an entry that does not open is what a process left that was killed while it wrote it."""
+    return end < len(data) and _HOLE in data[at + LENGTH : end] and only_zeros(data, end)
 
 
 def only_zeros(data: bytes, start: int) -> bool:
@@ -160,5 +201,11 @@ def only_zeros(data: bytes, start: int) -> bool:
     return data.count(0, start) == len(data) - start
 
 
+def _header(size: int, seal: bytes) -> bytes:
+    head = MAGIC + _U32.pack(VERSION)
+    rest = _U32.pack(size) + seal
+    return head + _U32.pack(crc32(head)) + _mark(HEADER) + rest + _U32.pack(crc32(rest))
+
+
 def _mark(mark: int) -> bytes:
-    return HEAD.pack(mark, crc32(_U32.pack(mark)))
+    return _PAIR.pack(mark, crc32(_U32.pack(mark)))
