@@ -13,6 +13,7 @@ from ostiary.catalog.reference import providers_markdown
 from ostiary.config.reference import configuration_markdown
 from ostiary.core.fault import FAULTS, Kind
 from ostiary.core.operation import BodyKind, Endpoint, Meter
+from ostiary.store.inventory import stored_data_markdown
 from ostiary.wire.dialects.openai_chat import raw, wire
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +71,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "endpoints.md": endpoints,
     "faults.md": faults,
     "providers.md": providers_markdown,
+    "stored-data.md": stored_data_markdown,
 }
 
 
