@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import threading
@@ -44,7 +45,7 @@ def ready(gateway: Gateway) -> bool:
 
 
 def ask(gateway: Gateway, model: str, key: str) -> int:
-    return gateway.call("POST", "/v1/chat/completions", chat(model), key=key, timeout=30)[0]
+    return gateway.call("POST", "/v1/chat/completions", json.loads(chat(model)), key=key, timeout=30)[0]
 
 
 class Load:

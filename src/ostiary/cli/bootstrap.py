@@ -25,10 +25,10 @@ from ostiary.cli.house import House, Options
 from ostiary.cli.reload import refuse_errors
 from ostiary.cli.server import ListenError, Server, listen_on
 from ostiary.cli.status import Status
+from ostiary.cli.unlock import unlock
 from ostiary.config.load import load
 from ostiary.config.shapes import Loaded
-from ostiary.control.compile import StoredModel
-from ostiary.core.fault import Fault
+from ostiary.core.fault import Fault, Kind
 from ostiary.core.ids import mint_key
 from ostiary.core.price import PriceState
 from ostiary.core.snapshot import Deployment
@@ -37,6 +37,7 @@ from ostiary.gateway.deadlines import Sweeper
 from ostiary.gateway.demo import Demo
 from ostiary.gateway.edge import edge_protocol
 from ostiary.gateway.edge_rules import EdgeLimits
+from ostiary.gateway.key_reads import SharedReads
 from ostiary.gateway.ledger.flush import Flusher
 from ostiary.gateway.ledger.journal import Journal
 from ostiary.gateway.ledger.ledger import Ledger
@@ -47,14 +48,18 @@ from ostiary.gateway.upstream.pool import Upstream
 from ostiary.gateway.upstream.proxy import ignored_variables
 from ostiary.observe.log import log
 from ostiary.observe.metrics import Tally
-from ostiary.store.database import database_file
-from ostiary.store.instance import open_store
+from ostiary.store.database import connect
+from ostiary.store.directory import Directory
+from ostiary.store.instance import Store
 from ostiary.store.keys import KeyRepository
 from ostiary.store.models import ModelRepository
+from ostiary.store.names import Names
+from ostiary.store.sealing import Alarm
+from ostiary.store.urls import sqlite_file
 from ostiary.store.usage import UsageRepository
 from ostiary.vault.digest import digester
-from ostiary.vault.keyring import Purpose
-from ostiary.vault.master import load_master_key
+from ostiary.vault.purpose import Purpose
+from ostiary.vault.spool import Spool
 
 DEFAULT_DIRECTORY = "ostiary-data"
 ADMIN_DIGEST_FILE = "admin.digest"
@@ -96,23 +101,33 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
     for name in ignored_variables(environment):
         log().info("an environment variable that other programs obey is ignored here", variable=name)
     directory = _data_directory(loaded)
-    journal_path, database_path = directory / JOURNAL, directory / DATABASE
-    url = loaded.general.database_url.reveal() if loaded.general.database_url else f"sqlite:///{database_path}"
-    region = loaded.general.region if environment.get("OSTIARY_REGION") else None
-    master = load_master_key(directory, environment, needed_by=(database_file(url), journal_path))
-    store = await open_store(url, master, clock, region)
-    digest = digester(store.keyring.key(Purpose.APIKEY_PEPPER))
-    object_key = store.keyring.key(Purpose.OBJECT_NAME)
+    journal_path = directory / JOURNAL
+    url = loaded.general.database_url.reveal() if loaded.general.database_url else f"sqlite:///{directory / DATABASE}"
+    file = sqlite_file(url)
+    remains = [path for path in (file, journal_path) if path is not None]
+    keyring = await unlock(loaded, environment, directory, clock, remains=remains)
+    own = loaded.ostiary
+    database = connect(url, strict=own.store.strict_tls, connections=own.store.connections)
+    store = Store(database, keyring, clock)
+    digest = digester(keyring.key(Purpose.APIKEY_PEPPER))
+    object_key = keyring.key(Purpose.OBJECT_NAME)
     tally = Tally()
-    segment = loaded.ostiary.ledger.segment_mb * 1024 * 1024
-    journal = Journal(journal_path, int(clock.now() * 1000), segment_bytes=segment, damaged=_damaged)
+    segment = own.ledger.segment_mb * 1024 * 1024
+    spool = Spool(lambda: keyring.instance.keys(Purpose.JOURNAL), keyring.instance_id, keyring.region)
+    journal = Journal(journal_path, int(clock.now() * 1000), spool, segment_bytes=segment, damaged=_damaged)
     ledger = Ledger(journal, clock, tally.settled)
-    keys = KeyRepository(store.database, clock)
+    alarm = Alarm(_tampered, _broken)
+    book = Directory(store.database, keyring, clock, store.default_org, alarm=alarm)
+    names = Names(store.database, keyring, clock, alarm=alarm)
+    keys = KeyRepository(store.database, keyring, clock, book, alarm=alarm)
     sweeper = Sweeper(loop)
-    own = loaded.ostiary.upstream
-    upstream = Upstream(sweeper, idle_seconds=own.idle_connection_seconds, most_per_origin=own.pool_per_origin)
+    upstream = Upstream(
+        sweeper, idle_seconds=own.upstream.idle_connection_seconds, most_per_origin=own.upstream.pool_per_origin
+    )
+    shared = SharedReads(keys, lambda: index.changes)
+    index = KeyIndex(digest, shared, ledger.account, clock)
     plane = Plane(
-        keys=KeyIndex(digest, keys, ledger.account, clock),
+        keys=index,
         ledger=ledger,
         upstream=upstream,
         demo=Demo(loop, clock.now),
@@ -124,16 +139,17 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         objects=Objects(lambda content: hmac.digest(object_key, content, "sha256")),
         priced=_priced,
     )
-    admin_digest, new_key = _admin(loaded, directory, digest, store.region)
+    admin_digest, new_key = _admin(loaded, directory, digest, keyring.region)
     if new_key:
         options.say(f"admin key (shown once, keep it): {new_key}")
-    models = ModelRepository(store.database, store.keyring.sealer(Purpose.ROW_SEAL))
     house = House(
         options=options,
         environment=environment,
         loaded=loaded,
         directory=directory,
+        keyring=keyring,
         store=store,
+        alarm=alarm,
         digest=digest,
         admin_digest=admin_digest,
         configured_admin=functools.partial(_configured_admin, digest),
@@ -144,16 +160,29 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         journal=journal,
         upstream=upstream,
         keys=keys,
-        models=models,
-        usage=UsageRepository(store.database),
+        models=ModelRepository(store.database, keyring, clock, alarm=alarm),
+        book=book,
+        names=names,
+        usage=UsageRepository(store.database, names, store.default_org),
         tally=tally,
         status=Status(),
     )
-    house.stored = tuple(
-        StoredModel(row.id, row.model_name, row.litellm_params, row.model_info) for row in await models.all()
-    )
-    house.put_in_force(house.compile(loaded, house.stored))
+    house.put_in_force(house.compile(loaded, ()))
+    try:
+        await house.watch.reach()
+    except Fault as fault:
+        if fault.kind is not Kind.UNAVAILABLE or file is not None:
+            raise  # a file does not come back by itself
+        log().error("the store cannot be reached; trying again until it is", problem=fault.public)
     return house
+
+
+def _tampered(table: str, row: str) -> None:
+    log().critical("a row was edited past the gateway and is not used", table=table, row=row)
+
+
+def _broken(table: str, row: str) -> None:
+    log().critical("a sealed value does not open", table=table, row=row)
 
 
 def _priced(deployment: Deployment) -> Deployment:
@@ -250,6 +279,7 @@ async def _serve(house: House, listeners: list[socket.socket]) -> None:
     )
     house.start(flusher.run(), "flush")
     house.start(house.sync_journal(), "sync")
+    house.start(house.watch.run(), "store")
     if house.loaded.files:
         house.start(house.watch_files(), "watch")
     hang_up = functools.partial(house.start_named, "reload", house.reload)

@@ -56,8 +56,8 @@ def _application(house: House) -> Any:
     from ostiary.control.usage.spend import SpendService
     from ostiary.store.reports import UsageReports
 
-    reports = UsageReports(house.store.database)
-    book = KeyBook(house.keys, house.digest)
+    reports = UsageReports(house.store.database, house.names, house.book)
+    book = KeyBook(house.keys, house.digest, house.book)
     services = Services(
         keys=KeyService(
             house.keys,

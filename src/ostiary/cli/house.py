@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from ostiary.catalog.providers import load_providers
 from ostiary.cli.clock import SystemClock
 from ostiary.cli.reload import needs_restart, refuse_errors, refuse_nothing
 from ostiary.cli.status import Status
+from ostiary.cli.storewatch import StoreWatch
 from ostiary.config.load import load
 from ostiary.config.problem import Severity
 from ostiary.config.shapes import Loaded
@@ -29,10 +31,14 @@ from ostiary.gateway.plane import Plane
 from ostiary.gateway.upstream.pool import Upstream
 from ostiary.observe.log import failure, log
 from ostiary.observe.metrics import Tally
+from ostiary.store.directory import Directory
 from ostiary.store.instance import Store
 from ostiary.store.keys import KeyRepository
 from ostiary.store.models import ModelRepository
+from ostiary.store.names import Names
+from ostiary.store.sealing import Alarm
 from ostiary.store.usage import UsageRepository
+from ostiary.vault.keyring import Keyring
 
 RELOAD_SECONDS = 1.0  # between looks at the configuration's files
 SYNC_SECONDS = 5.0  # between writes of the journal's pages to the disk, against loss of power
@@ -59,7 +65,9 @@ class House:
     environment: Mapping[str, str]
     loaded: Loaded
     directory: Path
+    keyring: Keyring
     store: Store
+    alarm: Alarm
     digest: Callable[[str], bytes]
     admin_digest: bytes  # in force: of the configured admin key, else of the one made at the first start
     configured_admin: Callable[[Loaded], bytes | None]
@@ -71,6 +79,8 @@ class House:
     upstream: Upstream
     keys: KeyRepository
     models: ModelRepository
+    book: Directory
+    names: Names
     usage: UsageRepository
     tally: Tally
     status: Status
@@ -81,11 +91,13 @@ class House:
     reloading: bool = False
     reload_again: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    watch: StoreWatch = field(init=False)
     began: Loaded = field(init=False)  # the configuration of the start: some settings are read only there
     read: Signature = field(init=False)  # of the files, before they were read last
 
     def __post_init__(self) -> None:
         self.began = self.loaded
+        self.watch = StoreWatch(self, self.loaded.ostiary.store.grace_seconds, secrets.randbits(62))
         self.watched = self.loaded.files
         self.read = signature(self.watched)
 
@@ -253,5 +265,7 @@ class House:
         except TimeoutError:
             log().warning("the store took no more records; they stay in the journal")
         await self.upstream.close()
+        await self.watch.close()
         await self.store.close()
+        await self.keyring.slots.close()
         self.journal.close()

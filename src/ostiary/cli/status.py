@@ -69,16 +69,23 @@ class Status:
         """Whether this process should be given requests: 200 or 503."""
         house = self._house
         assert house is not None
-        state = "stopping" if self.stopping else "healthy"
-        lag = len(house.ledger.backlog)
-        if lag > STORE_LAG_RECORDS:
-            state = "store behind"
+        state = self._state(house)
         body = {
             "status": state,
-            "db": "connected" if house.store_well else "not connected",
+            "db": "connected" if house.watch.well and house.store_well else "not connected",
+            "vault": "failing" if house.watch.vault_problem or house.alarm.broken_seals else "ok",
             "config": "reload failed" if self.config_problem else "ok",
         }
         return (200 if state == "healthy" else 503), _JSON, msgspec.json.encode(body)
+
+    def _state(self, house: House) -> str:
+        if self.stopping:
+            return "stopping"
+        if not house.watch.ready:
+            return "store not reached"
+        if house.watch.suspended:
+            return "store away"
+        return "store behind" if len(house.ledger.backlog) > STORE_LAG_RECORDS else "healthy"
 
     async def metrics(self, inbound: Inbound) -> LocalAnswer:
         """Prometheus text, closed unless the configuration opens it, and then for the admin key or the token.
@@ -106,6 +113,11 @@ class Status:
         assert house is not None
         yield "litellm_in_flight_requests", "Requests under way", (), [((), house.ledger.in_flight)]
         yield "ostiary_unsaved_records", "Settled records not in the store yet", (), [((), len(house.ledger.backlog))]
+        alarm = house.alarm
+        tampered: list[tuple[Labels, float]] = [((table,), count) for table, count in alarm.tampered_rows.items()]
+        broken: list[tuple[Labels, float]] = [((table,), count) for table, count in alarm.broken_seals.items()]
+        yield "ostiary_tampered_rows", "Rows refused because they were edited past the gateway", ("table",), tampered
+        yield "ostiary_broken_seals", "Sealed values that did not open", ("table",), broken
         yield "ostiary_upstream_connections", "Open connections to providers", (), [((), house.upstream.connections)]
         yield "ostiary_policy_revision", "Revision of the snapshot in force", (), [((), house.revision)]
         now = house.clock.monotonic()

@@ -137,7 +137,7 @@ def _read(keyring: Keyring, path: Path) -> Iterator[tuple[About, Part]]:
         with path.open("rb") as file:
             opener = StreamOpener(file)
             _check_head(opener.about, keyring)
-            for chunk in opener.chunks(keyring.instance.keys(Purpose.BACKUP)):
+            for chunk in opener.chunks([key for _, key in keyring.instance.keys(Purpose.BACKUP)]):
                 part = _decoded(chunk)
                 if isinstance(part, Plan) and part.tables != _PLAN:
                     raise StreamBroken("its tables are not those of this program")
