@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Table, select, update
 
@@ -18,6 +18,12 @@ from ostiary.vault.keyring import Keyring
 
 START = 1_790_000_000_000
 ORG = "org-default"
+
+
+class MovedClock(Clock, Protocol):
+    """A clock that a test moves. `at` is in Unix milliseconds."""
+
+    at: int
 
 
 class Access:

@@ -7,8 +7,7 @@ import time
 
 import msgspec
 import pytest
-from access_kit import ORG, START, Access, key, opened_access
-from conftest import ManualClock
+from access_kit import ORG, START, Access, MovedClock, key, opened_access
 from sqlalchemy import delete, insert, text
 
 from ostiary.core.fault import Fault, Kind
@@ -23,7 +22,7 @@ from ostiary.vault.keyring import Keyring
 
 
 @pytest.fixture
-async def access(database: Database, keyring: Keyring, clock: ManualClock) -> Access:
+async def access(database: Database, keyring: Keyring, clock: MovedClock) -> Access:
     return await opened_access(database, keyring, clock)
 
 
@@ -105,7 +104,7 @@ async def test_a_change_that_another_overtook_is_refused(keys: KeyRepository) ->
 
 
 async def test_a_regenerated_key_answers_to_its_old_digest_until_the_grace_ends(
-    keys: KeyRepository, clock: ManualClock
+    keys: KeyRepository, clock: MovedClock
 ) -> None:
     old = await keys.add(row(1, blocked=False))
     new = msgspec.structs.replace(old, digest=b"n" * 32)
@@ -142,7 +141,7 @@ def usage_of(access: Access) -> UsageRepository:
 
 
 async def test_spend_belongs_to_the_window_in_which_the_request_ended(
-    access: Access, keys: KeyRepository, clock: ManualClock
+    access: Access, keys: KeyRepository, clock: MovedClock
 ) -> None:
     """As in the data plane, which counts a request when it settles it."""
     usage = usage_of(access)
@@ -168,7 +167,7 @@ async def test_what_ended_before_the_first_window_is_in_none(access: Access, key
 
 
 async def test_new_windows_for_all_keys_begin_later_than_any_before(
-    access: Access, keys: KeyRepository, clock: ManualClock
+    access: Access, keys: KeyRepository, clock: MovedClock
 ) -> None:
     for number in (1, 2, 3):
         await keys.add(row(number), spend=number)
@@ -184,7 +183,7 @@ async def test_new_windows_for_all_keys_begin_later_than_any_before(
 
 
 async def test_a_new_budget_duration_does_not_forgive_what_was_spent(
-    access: Access, keys: KeyRepository, clock: ManualClock
+    access: Access, keys: KeyRepository, clock: MovedClock
 ) -> None:
     await keys.add(row(1, budget_duration="60s", budget_seconds=60), spend=30)
     clock.at += 10_000
@@ -265,7 +264,7 @@ async def test_a_hundred_thousand_keys_do_not_slow_the_list_nor_the_look_up(
 
     await _stored(access, range(1, 151))
     few_look, few_list = await timed()
-    await _stored(access, range(151, 100_001))
+    await _multiplied(access, 100_000 - 150)
     many_look, many_list = await timed()
     assert (await keys.page(KeyFilter(), limit=1))[1] == 100_000
     assert many_look < few_look * 2
@@ -290,7 +289,7 @@ async def test_opening_many_keys_lets_others_have_their_turn(access: Access, key
     over.set()
     await watching
     assert ([one.alias for one in page], total) == (["a997", "a987", "a979"], 813)
-    assert longest < 0.05
+    assert longest < 0.02  # three milliseconds, where nothing else works
 
 
 async def _stored(access: Access, numbers: range) -> None:
@@ -302,3 +301,21 @@ async def _stored(access: Access, numbers: range) -> None:
         async with access.database.write() as connection:
             await connection.execute(insert(virtual_keys), [key_values(scope, one) for one in chunk])
             await connection.execute(insert(key_digests), [digest_values(instance, one, one.digest) for one in chunk])
+
+
+async def _multiplied(access: Access, number: int) -> None:
+    """That many older keys more. Nobody can open the copies, and the pages that are asked for do not show them."""
+    made = {"id": "'copy-' || CAST(i AS TEXT)", "created_at": "created_at - i", "alias_index": "NULL"}
+    columns = [column.name for column in virtual_keys.c]
+    fresh = "randomblob(32)" if access.database.dialect.name == "sqlite" else "sha256(CAST(i AS TEXT)::bytea)"
+    series = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) SELECT"
+    copies = ", ".join(made.get(name, name) for name in columns)
+    async with access.database.write(seconds=120) as connection:
+        await connection.exec_driver_sql(
+            f"INSERT INTO virtual_keys ({', '.join(columns)}) {series} {copies}"
+            " FROM n, virtual_keys WHERE id = 'key-000001'"
+        )
+        await connection.exec_driver_sql(
+            f"INSERT INTO key_digests (digest, org_id, key_id, row_mac) {series}"
+            f" {fresh}, org_id, 'copy-' || CAST(i AS TEXT), row_mac FROM n, key_digests WHERE key_id = 'key-000001'"
+        )
