@@ -68,7 +68,7 @@ class PostgresqlEngine:
         self._instance = _pool(dsn, INSTANCE_ROLE, instance)
         self._tenant = _pool(dsn, TENANT_ROLE, connections - 1 - instance)
         self._owner = create_async_engine(
-            "postgresql+asyncpg://", async_creator=_creator(dsn, None), poolclass=NullPool
+            "postgresql+asyncpg://", async_creator=_creator(dsn, None), poolclass=NullPool, hide_parameters=True
         )
         _watch(self._owner)
         self._turn = asyncio.Lock()
@@ -198,6 +198,7 @@ def _pool(dsn: str, role: str, size: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
         pool_recycle=3600,
+        hide_parameters=True,
     )
     _watch(engine)
     return engine

@@ -31,6 +31,7 @@ class SqliteEngine:
             pool_size=READERS,
             max_overflow=0,
             pool_timeout=WAIT_SECONDS,
+            hide_parameters=True,
         )
         self._turn = asyncio.Lock()
         event.listen(self._engine.sync_engine, "do_connect", self._before_connecting)

@@ -88,13 +88,11 @@ class PostgresServer:
 
     def pause(self) -> None:
         """Freeze the server and all its processes: connections stay open, and nothing answers."""
-        for pid in self._pids():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        for pid in self._pids():
-            os.kill(pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def sql(self, statement: str, database: str = "postgres", user: str = "postgres") -> list[list[str]]:
         """Run one statement, past everything this program does; the rows of its answer, as texts."""
@@ -135,6 +133,11 @@ class PostgresServer:
         if check and done.returncode:
             raise RuntimeError(f"{program}: {done.stderr.decode(errors='replace')}")
         return done.returncode
+
+    def _signal(self, which: signal.Signals) -> None:
+        for pid in self._pids():
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                os.kill(pid, which)
 
     def _pids(self) -> list[int]:
         """The server's process and its children, the server first so that it starts no other meanwhile."""
