@@ -126,7 +126,15 @@ def dollars(nano: int | None) -> Decimal | None:
     return None if nano is None else Decimal(dollars_text(nano))
 
 
-def key_view(row: KeyRow) -> dict[str, object]:
+class Owner(msgspec.Struct, frozen=True):
+    """Whose a key is, in the words of callers."""
+
+    user_id: str | None = None
+    team_id: str | None = None
+    organization_id: str | None = None
+
+
+def key_view(row: KeyRow, owner: Owner) -> dict[str, object]:
     """A key as the API shows it: everything but the key. `token` is the hex of its keyed digest."""
     reset = None
     if row.budget_seconds is not None:
@@ -159,9 +167,9 @@ def key_view(row: KeyRow) -> dict[str, object]:
         "tags": list(row.tags),
         "allowed_routes": list(row.allowed_routes),
         "blocked": row.blocked,
-        "user_id": row.user_id or None,
-        "team_id": row.team_id or None,
-        "organization_id": row.organization_id or None,
+        "user_id": owner.user_id,
+        "team_id": owner.team_id,
+        "organization_id": owner.organization_id,
         "created_at": iso(row.created_at),
         "created_by": row.created_by,
         "updated_at": iso(row.updated_at),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,13 +25,15 @@ from ostiary.control.access.keyfields import (
     key_view,
 )
 from ostiary.control.access.keytext import SHORTEST, possible_key, token_digest
+from ostiary.control.access.owners import Owners
 from ostiary.control.access.permissions import Caller, Permission
 from ostiary.control.access.ports import Changes, Spending
 from ostiary.core.clock import Clock
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.ids import key_hint, mint_key, time_ordered_id
 from ostiary.core.money import Nano
-from ostiary.store.keys import KeyFilter, KeyRepository, SortField, Status
+from ostiary.store.directory import Directory
+from ostiary.store.keys import KeyRepository, SortField, Status
 from ostiary.store.rows import MILLISECONDS, KeyRow
 
 ENTROPY = 64  # bytes: 10 for the kid, the rest for the secret
@@ -54,9 +56,6 @@ _PLAIN = {
     "tags": "tags",
     "allowed_routes": "allowed_routes",
     "blocked": "blocked",
-    "user_id": "user_id",
-    "team_id": "team_id",
-    "organization_id": "organization_id",
 }
 _SORTS: dict[str, SortField] = {
     "created_at": "created_at",
@@ -80,6 +79,7 @@ class KeyService:
         digest: the keyed digest of a key's text.
         changes: told after each change.
         clock: for expiry and budget windows.
+        directory: organisations, teams and users by name.
         region: part of every key made here.
         defaults: `default_key_generate_params`: fields for requests that leave them out.
         upper: `upperbound_key_generate_params`: the most a request may ask for, and what a new key gets without asking.
@@ -93,6 +93,7 @@ class KeyService:
         digest: Callable[[str], bytes],
         changes: Changes,
         clock: Clock,
+        directory: Directory,
         *,
         region: str = "local",
         defaults: Mapping[str, object] | None = None,
@@ -104,6 +105,7 @@ class KeyService:
         self._digest = digest
         self._changes = changes
         self._clock = clock
+        self._owners = Owners(directory)
         self._region = region
         self._defaults = dict(defaults or {})
         self._upper = dict(upper or {})
@@ -120,14 +122,15 @@ class KeyService:
             id=time_ordered_id(now, int.from_bytes(self._entropy(10), "big")),
             digest=self._digest(text),
             hint=key_hint(text),
+            organization_id=self._owners.default_org,
             budget_from=now,
             created_at=now,
             created_by=caller.id,
         )
         row, spend = self._edited(blank, fields, _further(document, GenerateKey), caller)
-        row = await self._keys.add(row, spend or 0)
+        row = await self._keys.add(await self._owners.applied(row, fields), spend or 0)
         self._changes.key_changed(row.virtual_key())
-        return {**self._view(row), "key": text}
+        return {**await self._view(row), "key": text}
 
     async def generate_for_service(self, document: Mapping[str, object], caller: Caller) -> dict[str, object]:
         """A new key that belongs to a team and to no user."""
@@ -149,7 +152,7 @@ class KeyService:
         own = caller.key is not None and row is not None and row.id == caller.key.id
         if row is None or not (own or caller.may(Permission.KEY_READ)):
             raise _unknown()
-        info = self._view(row)
+        info = await self._view(row)
         return {"key": info["token"], "info": info}
 
     async def list(self, query: Mapping[str, object]) -> dict[str, object]:
@@ -162,10 +165,8 @@ class KeyService:
         if asked.status is not None and asked.status not in _STATUSES:
             raise wrong("status", "expected one of " + ", ".join(_STATUSES))
         size, page = _page(asked.size, "size"), max(asked.page, 1)
-        wanted = KeyFilter(
-            user_id=asked.user_id,
-            team_id=asked.team_id,
-            organization_id=asked.organization_id,
+        wanted = msgspec.structs.replace(
+            await self._owners.filter(asked),
             alias=asked.key_alias,
             digest=None if asked.key_hash is None else self._digest_of(asked.key_hash),
             status=None if asked.status is None else _STATUSES[asked.status],
@@ -179,7 +180,7 @@ class KeyService:
             limit=size,
         )
         return {
-            "keys": [self._view(row) if asked.return_full_object else row.digest.hex() for row in rows],
+            "keys": await self._views(rows) if asked.return_full_object else [row.digest.hex() for row in rows],
             "total_count": total,
             "current_page": page,
             "total_pages": -(-total // size),
@@ -204,7 +205,7 @@ class KeyService:
         row = await self._change(
             fields.key, fields, _further(document, UpdateKey), caller, cancel=fields.cancel_in_flight
         )
-        view = self._view(row)
+        view = await self._view(row)
         return {"key": view["token"], **view}
 
     async def bulk_update(self, document: Mapping[str, object], caller: Caller) -> dict[str, object]:
@@ -229,7 +230,8 @@ class KeyService:
         """Block or unblock a key."""
         asked = read(document, OneKey)
         fields = KeyFields(blocked=blocked)
-        return self._view(await self._change(asked.key, fields, {}, caller, cancel=blocked and asked.cancel_in_flight))
+        row = await self._change(asked.key, fields, {}, caller, cancel=blocked and asked.cancel_in_flight)
+        return await self._view(row)
 
     async def delete(self, document: Mapping[str, object], caller: Caller) -> dict[str, object]:
         """Delete keys by key, token or alias: all of them, or none when one is unknown."""
@@ -241,8 +243,7 @@ class KeyService:
             raise wrong("keys", f"expected 1 to {LARGEST_BULK} of `keys` or `key_aliases`")
         rows: dict[str, KeyRow] = {}
         for field, name in names:
-            wanted: dict[str, Any] = {"alias": name} if field == "key_aliases" else {"digest": self._digest_of(name)}
-            row = await self._keys.get(**wanted)
+            row = await (self._called(name) if field == "key_aliases" else self._keys.get(digest=self._digest_of(name)))
             if row is None:
                 raise Fault(Kind.NOT_FOUND, f"`{field}` names a key that does not exist", param=field)
             rows[row.id] = row
@@ -270,12 +271,12 @@ class KeyService:
             name, fields, _further(document, RegenerateKey), caller, cancel=fields.cancel_in_flight,
             text=text, retire_until=None if grace is None else self._now() + grace * MILLISECONDS,
         )  # fmt: skip
-        return {**self._view(row), "key": text}
+        return {**await self._view(row), "key": text}
 
     async def reset_spend(self, document: Mapping[str, object], caller: Caller, key: str) -> dict[str, object]:
         """Set what a key has spent in its running window."""
         fields = KeyFields(spend=read(document, ResetSpend).reset_to)
-        return self._view(await self._change(key, fields, {}, caller, cancel=False))
+        return await self._view(await self._change(key, fields, {}, caller, cancel=False))
 
     async def reset_all_spend(self, caller: Caller) -> dict[str, object]:
         """Begin a new budget window for every key, in which nothing is spent. What was used stays in the ledger."""
@@ -304,6 +305,7 @@ class KeyService:
             if before is None:
                 raise _unknown()
             row, spend = self._edited(before, fields, further, caller)
+            row = await self._owners.applied(row, fields)
             if text is not None:
                 row = msgspec.structs.replace(row, digest=self._digest(text), hint=key_hint(text))
             try:
@@ -317,9 +319,24 @@ class KeyService:
                 return row
         raise AssertionError("the last attempt returns or raises")
 
-    def _view(self, row: KeyRow) -> dict[str, object]:
-        spend = self._spending(row.id)
-        return key_view(row if spend is None else msgspec.structs.replace(row, spend=spend))
+    async def _called(self, alias: str) -> KeyRow | None:
+        """The one key with this alias. Each organisation may have one."""
+        rows = await self._keys.called(alias)
+        if len(rows) > 1:
+            raise wrong("key_aliases", "several organisations have a key of this alias: name it in `keys`")
+        return rows[0] if rows else None
+
+    async def _view(self, row: KeyRow) -> dict[str, object]:
+        return (await self._views([row]))[0]
+
+    async def _views(self, rows: Sequence[KeyRow]) -> Sequence[dict[str, object]]:
+        owners = await self._owners.of(rows)
+        views = []
+        for row in rows:
+            spend = self._spending(row.id)
+            shown = row if spend is None else msgspec.structs.replace(row, spend=spend)
+            views.append(key_view(shown, owners[row.id]))
+        return views
 
     async def _tell(self, row: KeyRow, cancel: bool) -> None:
         """Digests in their grace are forgotten first, and read anew: the store knows how long they last."""
