@@ -64,6 +64,7 @@ def _application(house: House) -> Any:
             house.digest,
             house,
             house.clock,
+            house.book,
             region=house.store.region,
             spending=house.spend_of,
             defaults=house.began.new_keys.defaults,
