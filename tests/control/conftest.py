@@ -7,10 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from gatehouse import Clock, Gatehouse, gatehouse
-
-from ostiary.store.instance import open_store
-from ostiary.vault.master import load_master_key
+from gatehouse import Clock, Gatehouse, gatehouse, opened_store
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +16,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("store") / "data"
 
     async def make() -> None:
-        await (await open_store(f"sqlite:///{directory}/ostiary.db", load_master_key(directory, {}), Clock())).close()
+        async with opened_store(directory, Clock()):
+            pass
 
     asyncio.run(make())
     return directory

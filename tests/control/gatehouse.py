@@ -29,14 +29,19 @@ from ostiary.core.key import VirtualKey
 from ostiary.core.price import Price
 from ostiary.core.secret import Secret
 from ostiary.core.snapshot import EMPTY, Deployment, PolicySnapshot
+from ostiary.store.directory import Directory
 from ostiary.store.instance import Store, open_store
 from ostiary.store.keys import KeyRepository
+from ostiary.store.keystore import DatabaseKeySlots
 from ostiary.store.models import ModelRepository
+from ostiary.store.names import Names
 from ostiary.store.reports import UsageReports
 from ostiary.store.usage import UsageRepository
 from ostiary.vault.digest import digester
-from ostiary.vault.keyring import Purpose
+from ostiary.vault.keyring import open_keyring
 from ostiary.vault.master import load_master_key
+from ostiary.vault.purpose import Purpose
+from ostiary.vault.wrapper import LocalSeal
 
 ADMIN_KEY = "sk-admin-Zq81kXv02LmRt7"
 
@@ -123,15 +128,26 @@ class Gatehouse:
         pepper = store.keyring.key(Purpose.APIKEY_PEPPER)
         self.store, self.clock, self.told, self.policy = store, clock, Told(), Policy()
         self.errors: list[Exception] = []
-        self.usage = UsageRepository(store.database)
-        self.keys = KeyRepository(store.database, clock)
-        self.models = ModelRepository(store.database, store.keyring.sealer(Purpose.ROW_SEAL))
+        parts = store.database, store.keyring, clock
+        self.directory, self.names = Directory(*parts, store.default_org), Names(*parts)
+        self.usage = UsageRepository(store.database, self.names, store.default_org)
+        self.keys = KeyRepository(*parts, self.directory)
+        self.models = ModelRepository(*parts)
         self.finder = CountingKeys(self.keys)
 
         digest = self.digest = digester(pepper)
-        book, reports = KeyBook(self.keys, digest), UsageReports(store.database)
+        book = KeyBook(self.keys, digest, self.directory)
+        reports = UsageReports(store.database, self.names, self.directory)
         self.services = Services(
-            keys=KeyService(self.keys, digest, self.told, clock, region=store.region, **key_options),  # type: ignore[arg-type]
+            keys=KeyService(
+                self.keys,
+                digest,
+                self.told,
+                clock,
+                self.directory,
+                region=store.region,
+                **key_options,  # type: ignore[arg-type]
+            ),
             models=ModelService(self.models, self.policy, lambda: self.policy.snapshot, clock),
             logs=SpendLogService(reports, book, clock),
             activity=ActivityService(reports, book, clock),
@@ -153,8 +169,29 @@ async def gatehouse(template: Path, directory: Path, **key_options: object) -> A
     """A running API over a copy of an empty store; its client carries the administrator's key."""
     clock = Clock()
     shutil.copytree(template, directory / "data")
-    store = await open_store(f"sqlite:///{directory}/data/ostiary.db", load_master_key(directory / "data", {}), clock)
-    house = Gatehouse(store, clock, **key_options)
+    async with (
+        opened_store(directory / "data", clock) as store,
+        _served(Gatehouse(store, clock, **key_options)) as house,
+    ):
+        yield house
+
+
+@asynccontextmanager
+async def opened_store(directory: Path, clock: Clock) -> AsyncIterator[Store]:
+    """The store in a data directory, made where there is none."""
+    slots = DatabaseKeySlots(f"sqlite:///{directory}/keystore.db")
+    seal = LocalSeal(load_master_key(directory, {}))
+    store = open_store(f"sqlite:///{directory}/ostiary.db", await open_keyring(slots, lambda: [seal], clock), clock)
+    try:
+        await store.prepare()
+        yield store
+    finally:
+        await store.close()
+        await slots.close()
+
+
+@asynccontextmanager
+async def _served(house: Gatehouse) -> AsyncIterator[Gatehouse]:
     config = uvicorn.Config(house.app, host="127.0.0.1", port=0, log_config=None, lifespan="off", server_header=False)
     server = uvicorn.Server(config)
     config.load()
@@ -173,4 +210,3 @@ async def gatehouse(template: Path, directory: Path, **key_options: object) -> A
             listener.close()
         while server.server_state.connections:  # the client has closed its ends
             await asyncio.sleep(0)
-        await store.close()
