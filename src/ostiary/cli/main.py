@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 from ostiary import __version__
+from ostiary.cli.vault_arguments import add_vault
 
 LAST_PORT = 65535
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -24,6 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
         from ostiary.cli import backup  # likewise
 
         return backup.run(asked, dict(os.environ))
+    if asked.command == "vault":
+        from ostiary.cli import vault  # likewise
+
+        return vault.run(asked, dict(os.environ))
     return _serve(asked)
 
 
@@ -65,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("config", help="configuration file")
     check.add_argument("--dev", action="store_true", help="accept weak admin keys")
     _add_backup(commands)
+    add_vault(commands)
     return parser
 
 
