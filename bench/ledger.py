@@ -6,6 +6,7 @@ python bench/ledger.py [requests]
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -18,7 +19,9 @@ from ostiary.core.usage import Usage
 from ostiary.gateway.ledger.account import Estimate
 from ostiary.gateway.ledger.journal import Journal
 from ostiary.gateway.ledger.ledger import Ledger
+from ostiary.vault.spool import Spool
 
+SEAL = Spool(lambda: [(b"journal1", os.urandom(32))], "bench", "eu")
 ROUND = 1_000  # requests per measurement; records are taken off the backlog between measurements
 
 
@@ -31,7 +34,7 @@ class SystemClock:
 
 def measure(directory: Path, requests: int) -> list[float]:
     """Microseconds of CPU per request, of each round in rising order. The key has every limit there is."""
-    journal = Journal(directory, 0)
+    journal = Journal(directory, 0, SEAL)
     ledger = Ledger(journal, SystemClock(), lambda _: None)
     key = VirtualKey(
         id="bench", digest=b"", max_budget=10**17, rpm_limit=10**9, tpm_limit=10**12, max_parallel=100,

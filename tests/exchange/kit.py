@@ -35,6 +35,7 @@ from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.objects import Objects
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.keys import KeyIndex
+from ostiary.vault.spool import Spool
 
 T = TypeVar("T")
 START = 1_700_000_000.0
@@ -182,7 +183,9 @@ class Room:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.clock = LoopClock()
-        self.journal = Journal(directory, 0, segment_bytes=64 * 1024)
+        self.journal = Journal(
+            directory, 0, Spool(lambda: [(b"journal1", bytes(range(32)))], "instance", "eu"), segment_bytes=64 * 1024
+        )
         self.settled: list[Record] = []
         self.refused: list[Fault] = []
         self.ledger = Ledger(self.journal, self.clock, self.settled.append)

@@ -14,8 +14,12 @@ from ostiary.core.usage import Usage
 from ostiary.gateway.ledger.account import Account, Estimate
 from ostiary.gateway.ledger.journal import Journal
 from ostiary.gateway.ledger.ledger import Entry, Ledger
+from ostiary.vault.spool import Spool
 
 START = 1_700_000_000.0
+# The same in every process of a test: what one wrote, another opens.
+KEY = (b"journal1", bytes(range(32)))
+SEAL = Spool(lambda: [KEY], "instance", "eu")
 
 
 class StillClock:
@@ -66,7 +70,7 @@ def record(id_: str, **fields: object) -> Record:
 def running_ledger(directory: Path, clock: StillClock | None = None, **options: object) -> Iterator[Ledger]:
     """A ledger on a journal of its own; `kept` of it collects the settled records."""
     clock = clock or StillClock()
-    journal = Journal(directory, int(clock.now() * 1000), **options)  # type: ignore[arg-type]
+    journal = Journal(directory, int(clock.now() * 1000), SEAL, **options)  # type: ignore[arg-type]
     try:
         yield Ledger(journal, clock, lambda _: None)
     finally:

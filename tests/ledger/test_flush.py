@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_kit import StillClock, Store, key, record, running_ledger, spend
+from ledger_kit import SEAL, StillClock, Store, key, record, running_ledger, spend
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.price import PriceState
@@ -47,7 +47,7 @@ async def test_batches_arrive_in_order_and_the_task_sleeps_when_there_is_nothing
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-    assert recover(tmp_path / "j", 0) == []
+    assert recover(tmp_path / "j", 0, SEAL) == []
 
 
 async def test_a_store_that_fails_is_tried_until_it_does_not(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_a_flush_cancelled_within_save_repeats_rather_than_loses(tmp_path:
 
 
 async def test_while_the_store_is_away_memory_is_bounded_and_the_journal_remembers(tmp_path: Path) -> None:
-    with closing(Journal(tmp_path, 0, segment_bytes=8192)) as journal:
+    with closing(Journal(tmp_path, 0, SEAL, segment_bytes=8192)) as journal:
         ledger = Ledger(journal, StillClock(), lambda _: None, most=50)
         account, store = ledger.account(key()), Store()
         for number in range(2000):
@@ -110,13 +110,13 @@ async def test_what_an_earlier_process_left_goes_first(tmp_path: Path) -> None:
         assert store.order == ["settled", "killed", "new"]
         assert store.rows["killed"].fault == "process_killed"
         assert (store.rows["killed"].cost, ledger.backlog.journal.closed_by_recovery) == (9, 1)
-    assert recover(tmp_path, 0) == []
+    assert recover(tmp_path, 0, SEAL) == []
 
 
 async def test_a_refusal_that_a_full_disk_keeps_out_of_the_journal_reaches_the_store_from_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(Journal(tmp_path, 0, segment_bytes=8192)) as journal:
+    with closing(Journal(tmp_path, 0, SEAL, segment_bytes=8192)) as journal:
         ledger = Ledger(journal, StillClock(), lambda _: None, most=5)
 
         def full(record: Record) -> None:
@@ -153,14 +153,14 @@ def test_at_least_once_for_any_interleaving_of_settling_saving_failing_and_resta
     directory = tmp_path_factory.mktemp("journal")
     saved: dict[str, int] = {}
     settled: list[str] = []
-    journal = Journal(directory, 0, segment_bytes=1)
+    journal = Journal(directory, 0, SEAL, segment_bytes=1)
     ledger = Ledger(journal, StillClock(), lambda row: settled.append(row.id), most=most)
     for number, step in enumerate(steps):
         if step == "spend":
             spend(ledger, ledger.account(key()), str(number))
         elif step == "restart":
             journal.close()
-            journal = Journal(directory, 0, segment_bytes=1)
+            journal = Journal(directory, 0, SEAL, segment_bytes=1)
             ledger = Ledger(journal, StillClock(), lambda row: settled.append(row.id), most=most)
         elif step == "fail":
             ledger.backlog.batch(3)
@@ -179,7 +179,7 @@ def test_at_least_once_for_any_interleaving_of_settling_saving_failing_and_resta
     assert "restart" in steps or set(saved.values()) <= {1}
     assert ledger.backlog.empty
     journal.close()
-    assert recover(directory, 0) == []
+    assert recover(directory, 0, SEAL) == []
 
 
 def test_a_record_settled_before_it_was_ever_opened_is_saved_too(tmp_path: Path) -> None:

@@ -16,17 +16,16 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_kit import StillClock, key, record, running_ledger, settled_in, spend
+from ledger_kit import SEAL, StillClock, key, record, running_ledger, settled_in, spend
 
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
 from ostiary.core.usage import Usage
 from ostiary.gateway.ledger.account import Estimate
-from ostiary.gateway.ledger.codec import PlainCodec
 from ostiary.gateway.ledger.journal import Journal, recover
 from ostiary.gateway.ledger.ledger import Entry, Ledger
-from ostiary.gateway.ledger.segment import HEADER, MAGIC, entries, entry_of
+from ostiary.gateway.ledger.segment import HEADER, MAGIC, OVERHEAD, Segment, entries
 
 SMALL = 8192
 
@@ -44,12 +43,12 @@ def segments(directory: Path) -> list[Path]:
 
 
 def recovered(directory: Path, now_ms: int = 99) -> dict[str, Record]:
-    rows = recover(directory, now_ms)
+    rows = recover(directory, now_ms, SEAL)
     return {row.id: row for row in rows}
 
 
 def test_settled_records_come_back_as_they_are_and_open_ones_at_their_estimate(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 0)
+    journal = Journal(tmp_path, 0, SEAL)
     streaming = opening("c")
     streaming.first_byte = 5
     for row in (opening("a"), opening("b"), streaming, settlement("a"), settlement("never opened")):
@@ -66,7 +65,7 @@ def test_settled_records_come_back_as_they_are_and_open_ones_at_their_estimate(t
 
 
 def test_what_the_store_has_is_not_recovered_again(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 0)
+    journal = Journal(tmp_path, 0, SEAL)
     journal.append(settlement("a"))
     journal.commit(journal.position)
     journal.append(settlement("b"))
@@ -78,7 +77,7 @@ def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     directory = tmp_path / "made" / "journal"
     before = os.umask(0)
     try:
-        Journal(directory, 0).close()
+        Journal(directory, 0, SEAL).close()
     finally:
         os.umask(before)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -86,36 +85,43 @@ def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
 
 
 def test_two_processes_never_share_a_directory(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 0)
+    journal = Journal(tmp_path, 0, SEAL)
     with pytest.raises(Fault) as caught:
-        Journal(tmp_path, 0)
+        Journal(tmp_path, 0, SEAL)
     assert "in use by another process" in caught.value.public
     program = (
-        "import sys,pathlib\nfrom ostiary.core.fault import Fault\nfrom ostiary.gateway.ledger.journal import Journal\n"
-        "try:\n Journal(pathlib.Path(sys.argv[1]), 0)\nexcept Fault as fault:\n print(fault.public)"
+        "import sys,pathlib\nfrom ledger_kit import SEAL\n"
+        "from ostiary.core.fault import Fault\nfrom ostiary.gateway.ledger.journal import Journal\n"
+        "try:\n Journal(pathlib.Path(sys.argv[1]), 0, SEAL)\nexcept Fault as fault:\n print(fault.public)"
     )
-    said = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={"PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "in use by another process" in said.stdout
     journal.close()
     (tmp_path / f"{9:016d}.fresh").write_bytes(b"made by a process that was killed in the midst of it")
-    Journal(tmp_path, 0).close()
+    Journal(tmp_path, 0, SEAL).close()
     assert not list(tmp_path.glob("*.fresh"))
 
 
 def test_a_segment_of_another_version_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
-    head = MAGIC + (2).to_bytes(4, "little")
+    head = MAGIC + (1).to_bytes(4, "little")
     path = tmp_path / f"{7:016d}.journal"
     path.write_bytes(head + crc32(head).to_bytes(4, "little") + bytes(100))
     before = path.read_bytes()
     with pytest.raises(Fault, match="unavailable") as caught:
-        Journal(tmp_path, 0)
-    assert "format version 2" in caught.value.public
+        Journal(tmp_path, 0, SEAL)
+    assert "format version 1" in caught.value.public
     assert path.read_bytes() == before
     assert segments(tmp_path) == [path]
 
 
 def test_segments_go_when_their_records_are_saved_and_what_is_open_moves_on(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 0, segment_bytes=SMALL)
+    journal = Journal(tmp_path, 0, SEAL, segment_bytes=SMALL)
     journal.append(opening("long"))
     for number in range(2000):
         journal.append(opening(str(number)))
@@ -131,7 +137,7 @@ def test_segments_go_when_their_records_are_saved_and_what_is_open_moves_on(tmp_
 
 
 def test_nothing_unsaved_is_deleted(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 0, segment_bytes=SMALL)
+    journal = Journal(tmp_path, 0, SEAL, segment_bytes=SMALL)
     for number in range(500):
         journal.append(settlement(str(number)))
     records, position = journal.read(journal.unsaved, 200)
@@ -148,7 +154,7 @@ def test_the_last_entry_of_an_id_is_valid_across_segments_commits_and_restarts(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str]]
 ) -> None:
     directory = tmp_path_factory.mktemp("journal")
-    journal = Journal(directory, 0, segment_bytes=1)  # one page
+    journal = Journal(directory, 0, SEAL, segment_bytes=1)  # one page
     still_open: set[str] = set()
     waiting: list[str] = []
     for number, (which, step) in enumerate(steps):
@@ -168,11 +174,11 @@ def test_the_last_entry_of_an_id_is_valid_across_segments_commits_and_restarts(
             waiting.clear()
         elif step == "reopen":
             journal.close()
-            journal = Journal(directory, 9, segment_bytes=1)
+            journal = Journal(directory, 9, SEAL, segment_bytes=1)
             waiting += sorted(still_open)
             still_open.clear()
     journal.close()
-    rows = recover(directory, 9)
+    rows = recover(directory, 9, SEAL)
     assert sorted(row.id for row in rows) == sorted([*waiting, *still_open])
 
 
@@ -181,7 +187,7 @@ def test_the_last_entry_of_an_id_is_valid_across_segments_commits_and_restarts(
 
 def a_segment(directory: Path) -> tuple[bytes, list[tuple[int, Record]]]:
     """The bytes of a segment up to its last entry, and each record with the offset behind its entry."""
-    journal = Journal(directory, 0, segment_bytes=1)
+    journal = Journal(directory, 0, SEAL, segment_bytes=1)
     ends = []
     for row in (opening("a"), settlement("a"), opening("b"), opening("c"), settlement("b"), settlement("d")):
         journal.append(row)
@@ -230,7 +236,7 @@ def test_avl_01_flipped_bits_and_garbage_never_raise_nor_invent_a_record(tmp_pat
             data = bytearray(chance.randbytes(chance.randrange(5000)))
         (directory / f"{1:016d}.journal").write_bytes(data)
         told: list[tuple[Path, str]] = []
-        journal = Journal(directory, 99, damaged=lambda path, why, told=told: told.append((path, why)))
+        journal = Journal(directory, 99, SEAL, damaged=lambda path, why, told=told: told.append((path, why)))
         rows, _ = journal.read(journal.unsaved, 99)
         journal.close()
         for row in rows:
@@ -241,7 +247,7 @@ def test_avl_01_flipped_bits_and_garbage_never_raise_nor_invent_a_record(tmp_pat
             assert path.name.endswith(".journal.damaged")
             assert path.read_bytes() == data
             assert why
-        assert recover(directory, 99) == rows
+        assert recover(directory, 99, SEAL) == rows
 
 
 def test_entries_behind_a_damaged_one_are_still_read_and_the_file_is_kept_aside(tmp_path: Path) -> None:
@@ -250,42 +256,34 @@ def test_entries_behind_a_damaged_one_are_still_read_and_the_file_is_kept_aside(
     directory.mkdir()
     data = bytearray(whole)
     data[ends[0][0] + 12] ^= 0xFF  # within the settlement of "a"
-    (directory / f"{5:016d}.journal").write_bytes(data)
+    (directory / f"{1:016d}.journal").write_bytes(data)
     told: list[str] = []
-    journal = Journal(directory, 99, damaged=lambda path, why: told.append(f"{path.name}: {why}"))
+    journal = Journal(directory, 99, SEAL, damaged=lambda path, why: told.append(f"{path.name}: {why}"))
     rows = {row.id: row for row in journal.read(journal.unsaved, 99)[0]}
     journal.close()
-    assert told == [f"{5:016d}.journal.damaged: an entry does not match its checksum"]
+    assert told == [f"{1:016d}.journal.damaged: an entry does not open"]
     assert rows["a"].fault == "process_killed"
     assert (rows["b"], rows["d"]) == (settlement("b"), settlement("d"))
     assert len(rows) == 4
 
 
 def test_a_payload_that_is_no_record_is_damage_not_a_crash(tmp_path: Path) -> None:
-    class Sealed(PlainCodec):
-        def __init__(self) -> None:
-            super().__init__()
-            plain = self.encode
-            self.encode = lambda row: b"sealed" + plain(row)
-
-        def decode(self, payload: bytes) -> Record:
-            if not payload.startswith(b"sealed"):
-                raise ValueError("not sealed")
-            return super().decode(payload[6:])
-
-    journal = Journal(tmp_path, 0, codec=Sealed())
-    journal.append(settlement("a"))
-    journal.close()
-    assert [row.id for row in recover(tmp_path, 0, Sealed())] == ["a"]
-    assert recover(tmp_path, 0) == []
-    assert len(list(tmp_path.glob("*.damaged"))) == 1
+    segment = Segment.create(tmp_path, 1, SMALL, SEAL.begin(1))
+    segment.write(b"sealed, and no record")
+    segment.write(msgspec.msgpack.encode(settlement("a")))
+    segment.close()
+    assert [row.id for row in recover(tmp_path, 0, SEAL)] == ["a"]
+    assert [path.name for path in tmp_path.glob("*.damaged")] == [f"{1:016d}.journal.damaged"]
 
 
 @given(st.binary(max_size=200), st.binary(max_size=60))
 def test_any_bytes_behind_a_good_entry_leave_it_readable(payload: bytes, rest: bytes) -> None:
-    data = bytes(HEADER) + entry_of(b"x" + payload) + rest
-    found = list(entries(data, HEADER, len(data)))
-    assert found[0][2] == b"x" + payload
+    seal = SEAL.begin(1)
+    sealed = seal.seal(payload, HEADER)
+    head = len(sealed).to_bytes(4, "little") + bytes(byte ^ 0xFF for byte in len(sealed).to_bytes(4, "little"))
+    data = bytes(HEADER) + head + sealed + rest
+    found = list(entries(data, HEADER, len(data), seal))
+    assert found[0] == (HEADER, HEADER + OVERHEAD + len(payload), payload)
 
 
 # -- want of disk ------------------------------------------------------------------------------------------------------
@@ -337,7 +335,7 @@ def test_a_full_disk_refuses_admission_settles_what_runs_and_ends_when_there_is_
 def test_on_a_full_disk_old_segments_wait_for_what_is_open_in_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(tmp_path, 0, segment_bytes=SMALL)
+    journal = Journal(tmp_path, 0, SEAL, segment_bytes=SMALL)
     long = record("long", cost=3, tags=("t" * 64,))
     journal.append(long)
     while len(segments(tmp_path)) < 3:
@@ -359,7 +357,7 @@ def test_on_a_full_disk_old_segments_wait_for_what_is_open_in_them(
     journal.commit(journal.position)
     assert len(segments(tmp_path)) == 1  # it moved on to a new one
     journal.close()
-    assert [(row.id, row.cost) for row in recover(tmp_path, 9)] == [("long", 3)]
+    assert [(row.id, row.cost) for row in recover(tmp_path, 9, SEAL)] == [("long", 3)]
 
 
 def test_the_journal_does_not_outgrow_its_cap_while_the_store_is_away(tmp_path: Path) -> None:
@@ -384,16 +382,16 @@ def test_a_file_size_limit_of_the_system_is_a_clean_refusal_at_the_start(tmp_pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(Fault) as caught:
-            Journal(tmp_path, 0)
+            Journal(tmp_path, 0, SEAL)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.kind is Kind.UNAVAILABLE
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
-    Journal(tmp_path, 0).close()
+    Journal(tmp_path, 0, SEAL).close()
 
 
 async def test_sync_writes_what_was_appended_even_if_its_segment_is_gone_meanwhile(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 0, segment_bytes=SMALL)
+    journal = Journal(tmp_path, 0, SEAL, segment_bytes=SMALL)
     ledger = Ledger(journal, StillClock(), lambda _: None)
     for number in range(200):
         spend(ledger, ledger.account(key()), str(number))

@@ -8,23 +8,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from ledger_kit import SEAL
 
 from ostiary.core.record import Outcome
 from ostiary.gateway.ledger.journal import recover
 
-ROUNDS = 20
+ROUNDS = 50
 
 # Settles requests as fast as it can, some left open, and tells each settlement, as a client would see its last byte.
 WRITER = """
 import os, sys, pathlib
-from ledger_kit import StillClock, complete, key, record
+from ledger_kit import SEAL, StillClock, complete, key, record
 from ostiary.core.price import PriceState
 from ostiary.gateway.ledger.account import Estimate
 from ostiary.gateway.ledger.journal import Journal
 from ostiary.gateway.ledger.ledger import Ledger
 
 directory, name = pathlib.Path(sys.argv[1]), sys.argv[2]
-ledger = Ledger(Journal(directory, 5, segment_bytes=1 << 16), StillClock(), lambda _: None)
+ledger = Ledger(Journal(directory, 5, SEAL, segment_bytes=1 << 16), StillClock(), lambda _: None)
 account = ledger.account(key())
 number = 0
 while True:
@@ -58,7 +59,7 @@ def test_avl_01_a_process_killed_at_full_speed_loses_no_record_it_acknowledged(t
             writer.kill()
             *whole, _ = writer.stdout.read().decode().split("\n")
             acknowledged.update(line.split() for line in whole)  # type: ignore[misc]
-    rows = {row.id: row for row in recover(tmp_path, 9)}
+    rows = {row.id: row for row in recover(tmp_path, 9, SEAL)}
     for id_, said in acknowledged.items():
         if said == "open":
             assert (rows[id_].outcome, rows[id_].cost, rows[id_].fault) == (Outcome.FAILED, 77, "process_killed")

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from ledger_kit import START, StillClock, complete, key, record, running_ledger, settled_in, spend
+from ledger_kit import SEAL, START, StillClock, complete, key, record, running_ledger, settled_in, spend
 
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.price import PriceState
@@ -126,7 +126,7 @@ def test_another_target_may_be_reserved_for_without_counting_another_request(tmp
 
 def test_the_record_is_in_the_journal_and_the_metrics_before_settle_returns(tmp_path: Path) -> None:
     told: list[str] = []
-    journal = Journal(tmp_path / "j", 0)
+    journal = Journal(tmp_path / "j", 0, SEAL)
     ledger = Ledger(journal, StillClock(), lambda row: told.append(row.id))
     with ledger.open(record("a"), ledger.account(key())) as entry:
         entry.reserve(ESTIMATE, PriceState.LISTED)
@@ -134,7 +134,7 @@ def test_the_record_is_in_the_journal_and_the_metrics_before_settle_returns(tmp_
         assert told == ["a"]
         assert [row.id for row in journal.read(journal.unsaved, 9)[0]] == ["a"]
     journal.close()
-    assert [row.outcome for row in recover(tmp_path / "j", 1)] == [Outcome.COMPLETED]
+    assert [row.outcome for row in recover(tmp_path / "j", 1, SEAL)] == [Outcome.COMPLETED]
 
 
 def test_an_account_can_cancel_what_runs_on_it(tmp_path: Path) -> None:

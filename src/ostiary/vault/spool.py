@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.vault.envelope import KEY_ID_LENGTH, SALT_LENGTH
 
 _INFO = b"ostiary/1/journal"
@@ -60,8 +61,12 @@ class Spool:
         self._region = region
 
     def begin(self, number: int) -> FileSeal:
-        """For a new file of this number."""
-        (key_id, key), salt = self._keys()[0], os.urandom(SALT_LENGTH)
+        """For a new file of this number.
+
+        Raises:
+            Fault: UNAVAILABLE when there is no key.
+        """
+        (key_id, key), salt = self._first(), os.urandom(SALT_LENGTH)
         bare, commitment = self._derive(key, salt, number)
         return FileSeal(bare, key_id + salt + commitment)
 
@@ -78,7 +83,18 @@ class Spool:
 
     def is_current(self, header: bytes) -> bool:
         """Whether a file is sealed under the key in use."""
-        return self._keys()[0][0] == header[:KEY_ID_LENGTH]
+        return self._first()[0] == header[:KEY_ID_LENGTH]
+
+    def knows(self, header: bytes) -> bool:
+        """Whether the key that this header names is there."""
+        return header[:KEY_ID_LENGTH] in dict(self._keys())
+
+    def _first(self) -> tuple[bytes, bytes]:
+        keys = self._keys()
+        if not keys:
+            public = "There is no key for the usage journal: restore the keystore that belongs to this instance."
+            raise Fault(Kind.UNAVAILABLE, public, origin=Origin.GATEWAY)
+        return keys[0]
 
     def _derive(self, key: bytes, salt: bytes, number: int) -> tuple[bytes, bytes]:
         parts = (_INFO, self._instance.encode(), self._region.encode(), str(number).encode())

@@ -37,7 +37,7 @@ class JournalSeal(Protocol):
     """Makes the seals of segments."""
 
     def begin(self, number: int) -> SegmentSeal:
-        """For a segment that is made now, under the current key."""
+        """For a segment that is made now, under the current key. Raises Fault where there is none."""
         ...
 
     def resume(self, number: int, header: bytes) -> SegmentSeal | None:
@@ -47,6 +47,10 @@ class JournalSeal(Protocol):
 
     def is_current(self, header: bytes) -> bool:
         """Whether a segment is sealed under the current key."""
+        ...
+
+    def knows(self, header: bytes) -> bool:
+        """Whether the key that a segment is sealed under is there."""
         ...
 
 

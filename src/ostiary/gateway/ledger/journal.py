@@ -59,6 +59,7 @@ MEBIBYTE = 1 << 20
 SETTLE_ROOM = 512  # bytes by which a settlement may be longer than its opening
 _OPEN = Outcome.OPEN
 _NO_HEADER = "its header cannot be read"
+_FOREIGN = "it was sealed for another number, instance or region"
 _NAMES = "[0-9]" * 16 + SUFFIX
 
 Position: TypeAlias = tuple[int, int]  # number of a segment, offset in it
@@ -283,7 +284,7 @@ class Journal:
         if header.version not in (None, VERSION):
             why = f"has format version {header.version}; this program reads version {VERSION}"
             remedy = "Start the version that wrote it once, so that it can bring its records home"
-        elif header.sound and self._seal.resume(int(path.stem), header.seal) is None:
+        elif header.sound and not self._seal.knows(header.seal):
             why = f"is sealed under the key {header.seal[:8].hex()}, which this instance does not have"
             remedy = "Restore the keystore and the master key that it was written with"
         else:
@@ -303,7 +304,7 @@ class Journal:
         header = header_of(data)
         seal = self._seal.resume(int(path.stem), header.seal)
         if seal is None:
-            return _NO_HEADER
+            return _FOREIGN if header.sound else _NO_HEADER
         why = "" if header.sound else _NO_HEADER
         if not why and header.size != len(data):
             why = "it was cut short, or made longer"

@@ -1,11 +1,11 @@
-"""One file of the journal: its header, its sealed entries, and how to read what is left of it. It must not know records.
+"""One file of the journal: its header, its sealed entries, how to read what is left of it. It must not know records.
 
 A segment is 104 bytes of header and then entries, in a file whose blocks were reserved when it was made, so that
 writing to its memory map cannot fail for want of disk. All integers are little-endian.
 
     header  8 bytes magic · u32 version · u32 CRC-32 of the twelve bytes before · u32 mark · u32 CRC-32 of the mark
             u32 size of the file · 72 bytes of the seal (see `codec`) · u32 CRC-32 of the 76 bytes before
-    entry   u32 length of what follows · sealed payload; a length of zero is the end
+    entry   u32 length of the sealed payload · u32 its complement · sealed payload; zeros are the end
 
 The mark is the offset before which every settled entry has reached the store.
 
@@ -16,7 +16,7 @@ without a call in between, so that no signal's exception comes between them.
 
 An entry is written by one slice assignment. A process killed in the midst of it leaves a last entry that does not open,
 has a hole, and zeros behind it: that is an end, not damage. Anything else that does not open is damage: other entries
-are still read.
+are still read. A length stands there twice, lest one that was changed swallows what follows and looks like such an end.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ _SIZE = MARK + 8  # offset of the size, with the seal behind it
 _SEAL = _SIZE + 4
 _CHECK = _SEAL + SEAL_HEADER
 HEADER = _CHECK + 4
-LENGTH = 4
-OVERHEAD = LENGTH + SEAL_TAG  # bytes that an entry takes beside its payload
+HEAD = 8
+OVERHEAD = HEAD + SEAL_TAG  # bytes that an entry takes beside its payload
 # Copies go by eight bytes or more at a time: a copy that was broken off leaves so many zeros, a sealed entry has none.
 _HOLE = bytes(8)
 _PAIR = struct.Struct("<II")
 _U32 = struct.Struct("<I")
-_length = _U32.pack
+_ONES = 0xFFFFFFFF
+_head = _PAIR.pack
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
 
@@ -101,15 +102,16 @@ class Segment:
     def write(self, payload: bytes) -> int:
         """Append a payload, sealed for its place, to a mapped segment with room for it; answers its offset."""
         at = self.end
-        end = at + OVERHEAD + len(payload)
-        entry = _length(end - at - LENGTH) + self._seal(payload, at)
+        length = len(payload) + SEAL_TAG
+        end = at + HEAD + length
+        entry = _head(length, length ^ _ONES) + self._seal(payload, at)
         self._map[at:end] = entry  # type: ignore[index] # only the journal's last segment is written to: it is mapped
         self.end = end  # no call between this line and the one before
         return at
 
     def payload(self, data: mmap.mmap | bytes, at: int, end: int) -> bytes | None:
         """What is sealed in the entry `data[at:end]`; None where it does not open."""
-        return self.seal.open(data[at + LENGTH : end], at)
+        return self.seal.open(data[at + HEAD : end], at)
 
     def data(self) -> mmap.mmap:
         """The bytes of the file."""
@@ -179,21 +181,21 @@ def entries(
 ) -> Iterator[tuple[int, int, bytes | None]]:
     """Offset, end and payload of each entry in `data[start:stop]`; the payload is None where it does not open."""
     at = start
-    while at + LENGTH <= stop:
-        (length,) = _U32.unpack_from(data, at)
-        if not length:
+    while at + HEAD <= stop:
+        length, complement = _PAIR.unpack_from(data, at)
+        if not length and not complement:
             return
-        end = at + LENGTH + length
-        if end > stop:
+        end = at + HEAD + length
+        if length ^ complement != _ONES or end > stop:
             yield at, stop, None
             return
-        yield at, end, seal.open(data[at + LENGTH : end], at)
+        yield at, end, seal.open(data[at + HEAD : end], at)
         at = end
 
 
 def is_torn(data: bytes, at: int, end: int) -> bool:
     """Whether an entry that does not open is what a process left that was killed while it wrote it."""
-    return end < len(data) and _HOLE in data[at + LENGTH : end] and only_zeros(data, end)
+    return end < len(data) and _HOLE in data[at + HEAD : end] and only_zeros(data, end)
 
 
 def only_zeros(data: bytes, start: int) -> bool:
