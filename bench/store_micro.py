@@ -1,21 +1,22 @@
 """CPU of the store per record: µs in all and µs on the event loop's thread. It prints JSON and leaves nothing behind.
 
-    python bench/store_micro.py [--records 20000] [--batch 2000] [--keys 10] [--users] [--labels] [--again]
+    python -m bench.store_micro [--records N] [--batch N] [--keys N] [--users] [--labels] [--again] [--postgresql]
 
-Saves records as the gateway makes them into a new SQLite file, on uvloop. The least of all batches is the cost without
-the neighbours of a shared machine; the median is what a batch costs beside them. `--again` gives every batch a second
-time, as after a crash. The rest of a batch (the driver's thread) is what is not on the loop.
+Saves records as the gateway makes them into a new SQLite file (or a PostgreSQL server of its own), on uvloop. The least
+of all batches is the cost without the neighbours of a shared machine; the median is what a batch costs beside them.
+`--again` gives every batch a second time, as after a crash. The rest of a batch (the driver's thread) is what is not on
+the loop.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import tempfile
 import time
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -25,12 +26,20 @@ from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
 from ostiary.core.usage import Usage
 from ostiary.gateway.ledger.flush import BATCH
-from ostiary.store.instance import open_store
+from ostiary.store.database import connect
+from ostiary.store.directory import Directory, establish
 from ostiary.store.keys import KeyRepository
+from ostiary.store.keystore import DatabaseKeySlots
+from ostiary.store.migrate import migrate
+from ostiary.store.names import Names
 from ostiary.store.rows import KeyRow
 from ostiary.store.usage import UsageRepository
+from ostiary.testing.postgres import hosted_postgres
+from ostiary.vault.keyring import open_keyring
 from ostiary.vault.master import MasterKey
+from ostiary.vault.wrapper import LocalSeal
 
+ORGANIZATION = "bench"
 START = 1_790_000_000_000
 WATCHED = 4  # every so manieth batch is watched for long steps, the others are counted
 
@@ -56,15 +65,22 @@ def record(number: int, keys: int, *, users: bool, labels: bool) -> Record:
     )  # fmt: skip
 
 
-async def measure(directory: Path, asked: argparse.Namespace) -> dict[str, object]:
+async def measure(url: str, keystore: str, asked: argparse.Namespace) -> dict[str, object]:
     """Microseconds per record, in all and on the loop, and the loop's longest step."""
-    store = await open_store(f"sqlite:///{directory}/ostiary.db", MasterKey(bytes(range(32)), "bench"), SystemClock())
-    keys = KeyRepository(store.database, SystemClock())
+    clock, database, slots = SystemClock(), connect(url), DatabaseKeySlots(keystore)
+    await migrate(database, clock)
+    master = LocalSeal(MasterKey(bytes(range(32)), "bench"))
+    keyring = await open_keyring(slots, lambda: [master], clock)
+    await establish(database, keyring, clock, ORGANIZATION)
+    keys = KeyRepository(database, keyring, clock, Directory(database, keyring, clock, ORGANIZATION))
     for number in range(asked.keys):
         name = f"0190a1b2-c3d4-7e5f-8a9b-k{number:011d}"
-        await keys.add(KeyRow(id=name, digest=number.to_bytes(32, "big"), hint="", budget_seconds=86_400))
+        digest = number.to_bytes(32, "big")
+        row = KeyRow(id=name, digest=digest, hint="", budget_seconds=86_400, organization_id=ORGANIZATION)
+        await keys.add(row)
     spare_the_collector()  # as the gateway does
-    usage, total, looped, steps = UsageRepository(store.database), [], [], Steps(asyncio.get_running_loop())
+    usage = UsageRepository(database, Names(database, keyring, clock), ORGANIZATION)
+    total, looped, steps = [], [], Steps(asyncio.get_running_loop())
     for first in range(0, asked.records, asked.batch):
         batch = [
             record(number, asked.keys, users=asked.users, labels=asked.labels)
@@ -78,7 +94,8 @@ async def measure(directory: Path, asked: argparse.Namespace) -> dict[str, objec
             await usage.save(batch)
         total.append((time.process_time() - before[0]) / asked.batch * 1e6)
         looped.append((time.thread_time() - before[1]) / asked.batch * 1e6)
-    await store.close()
+    await database.close()
+    await slots.close()
     return {"total_us": figures(total), "loop_us": figures(looped), "longest_step_ms": figures(steps.longest)}
 
 
@@ -126,9 +143,14 @@ def main() -> None:
     parser.add_argument("--users", action="store_true")
     parser.add_argument("--labels", action="store_true")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--postgresql", action="store_true")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps({**vars(asked), **runner.run(measure(Path(directory), asked))}))
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        url, keystore = (f"sqlite:///{directory}/{name}/{name}.db" for name in ("ostiary", "keystore"))
+        if asked.postgresql:
+            url = stack.enter_context(hosted_postgres(fsync="on")).create_database("bench")
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        print(json.dumps({**vars(asked), **runner.run(measure(url, keystore, asked))}))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,8 @@ class UsageRepository:
         self._database = database
         self._names = names
         self._default_org = default_org
+        # PostgreSQL's driver encodes on the event loop, SQLite's works in a thread.
+        self._chunk = CHUNK // 2 if database.dialect.name == "postgresql" else CHUNK
         self._usage = Bulk(usage, database.dialect)
         self._fresh = Bulk(usage, database.dialect, keeping=True)
         self._daily, self._totals, self._labels, self._spend = (
@@ -90,8 +92,8 @@ class UsageRepository:
             Fault: UNAVAILABLE; nothing is stored then, and the same records can be given again.
         """
         chunks = []
-        for start in range(0, len(records), CHUNK):
-            chunks.append(_storable(records[start : start + CHUNK], self._default_org))
+        for start in range(0, len(records), self._chunk):
+            chunks.append(_storable(records[start : start + self._chunk], self._default_org))
             await asyncio.sleep(0)
         again = False
         for _ in range(_ATTEMPTS if chunks else 0):
