@@ -34,7 +34,8 @@ _COLUMNS = {
 
 
 async def migrate(database: Database, clock: Clock) -> None:
-    """Run what is missing, in one transaction, one process at a time.
+    """Run what is missing, in one transaction, one process at a time. Within a process too it must not run twice at
+    once: Alembic keeps what it works on in globals.
 
     Raises:
         Fault: INTERNAL when the database is not ours, half made, of a newer version that this program cannot work
