@@ -274,6 +274,48 @@ async def test_a_service_account_has_a_team_and_no_user(house: Gatehouse) -> Non
     assert (made_.status_code, made_.json()["team_id"], made_.json()["user_id"]) == (200, "t", None)
 
 
+async def test_iso_04_a_team_is_one_of_its_organisation(house: Gatehouse) -> None:
+    """Callers keep the names they gave. The rows behind them differ from one organisation to the next."""
+    plain = await made(house, team_id="red", user_id="ann")
+    ours = await made(house, organization_id="a", team_id="red", user_id="ann", key_alias="ci")
+    theirs = await made(house, organization_id="b", team_id="red", key_alias="ci")
+    assert [key["organization_id"] for key in (plain, ours, theirs)] == [None, "a", "b"]
+    assert {key["team_id"] for key in (plain, ours, theirs)} == {"red"}
+    told = [key for key, _ in house.told.changed]
+    assert len({key.team_id for key in told}) == len({key.organization_id for key in told}) == 3
+    assert told[0].organization_id == house.store.default_org
+    assert told[0].user_id == told[1].user_id
+    for query, expected in (
+        ({"team_id": "red"}, 3), ({"team_id": "red", "organization_id": "a"}, 1), ({"organization_id": "b"}, 1),
+        ({"user_id": "ann"}, 2), ({"user_id": "n", "substring_matching": True}, 2), ({"key_alias": "ci"}, 2),
+        ({"team_id": "blue"}, 0), ({"organization_id": "c"}, 0), ({"user_id": "bob"}, 0),
+    ):  # fmt: skip
+        found = await house.client.get("/key/list", params=query)
+        assert (found.status_code, found.json()["total_count"]) == (200, expected), query
+    refused = await house.client.post("/key/delete", json={"key_aliases": ["ci"]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "key_aliases")
+
+
+async def test_a_key_in_another_organisation_has_a_team_of_that_one(house: Gatehouse) -> None:
+    key = await made(house, team_id="red", user_id="ann", spend=2)
+    before = house.told.changed[-1][0]
+    moved = (await house.client.post("/key/update", json={"key": key["key"], "organization_id": "b"})).json()
+    assert [moved[name] for name in ("organization_id", "team_id", "user_id", "spend")] == ["b", "red", "ann", 2]
+    after = house.told.changed[-1][0]
+    assert before.team_id != after.team_id
+    assert before.user_id == after.user_id
+    assert (await house.client.get("/key/info", headers=house.as_key(key["key"]))).status_code == 200
+    back = await house.client.post("/key/update", json={"key": key["key"], "organization_id": None, "team_id": None})
+    assert [back.json()[name] for name in ("organization_id", "team_id", "user_id")] == [None, None, "ann"]
+    assert house.told.changed[-1][0].organization_id == house.store.default_org
+
+
+async def test_a_request_that_is_refused_makes_no_names(house: Gatehouse) -> None:
+    refused = await house.client.post("/key/generate", json={"organization_id": "new", "duration": "canary"})
+    assert refused.status_code == 400
+    assert await house.directory.find_organization("new") is None
+
+
 async def test_changes_that_meet_are_all_kept(house: Gatehouse) -> None:
     """Two updates of different fields, again and again at the same time: none is lost, or it says so."""
     import asyncio
