@@ -18,19 +18,29 @@ class Cutter:
     def __init__(self, target: tuple[str, int] | str) -> None:
         self._target = target
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="cutter", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cutter", daemon=True)
+        self._listening = threading.Event()
+        self._stop = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._open = True
-        self.connections = 0
         self.port = 0
 
     def start(self) -> None:
         """Listen."""
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._relay, "127.0.0.1", 0), self._loop
-        ).result(5)
-        self.port = self._server.sockets[0].getsockname()[1]
+        assert self._listening.wait(5)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._listening.set()
+        async with server:
+            await self._stop.wait()
+            self._cut()
 
     def cut(self) -> None:
         """Break every connection, in the midst of whatever goes through it, and accept none until `mend`."""
@@ -42,9 +52,7 @@ class Cutter:
 
     def close(self) -> None:
         """Stop."""
-        self._loop.call_soon_threadsafe(self._cut)
-        self._loop.call_soon_threadsafe(self._server.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(5)
 
     def _cut(self) -> None:
@@ -65,7 +73,6 @@ class Cutter:
         except OSError:
             writer.transport.abort()
             return
-        self.connections += 1
         self._writers |= {writer, far_writer}
         await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         self._writers -= {writer, far_writer}

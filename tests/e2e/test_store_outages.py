@@ -146,7 +146,7 @@ def test_avl_04_known_keys_go_on_for_their_grace_and_no_longer(server: PostgresS
             assert not ready(gateway)
             relay.mend()
             eventually(lambda: ask(gateway, "outage-grace", known) == 200, HEALED_WITHIN, every=0.2)
-            assert ready(gateway)
+            eventually(lambda: ready(gateway), HEALED_WITHIN, every=0.1)
 
 
 @pytest.mark.slow

@@ -69,6 +69,15 @@ def test_a_lost_master_key_is_asked_for_by_name(tmp_path: Path, remains: str) ->
     assert not (tmp_path / "master.key").exists()
 
 
+@pytest.mark.parametrize("remains", ["ostiary.db", "journal"])
+def test_a_lost_keystore_is_asked_for_by_name(tmp_path: Path, remains: str) -> None:
+    (tmp_path / remains).mkdir()
+    said = refused(tmp_path, OSTIARY_MASTER_KEY=KEY)
+    assert str(tmp_path / "keystore.db") in said
+    assert "ostiary restore --keystore" in said
+    assert not (tmp_path / "keystore.db").exists()
+
+
 @pytest.mark.parametrize(
     ("changed", "name"),
     [

@@ -109,6 +109,7 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
     own = loaded.ostiary
     database = connect(url, strict=own.store.strict_tls, connections=own.store.connections)
     store = Store(database, keyring, clock)
+    await keyring.create(store.default_org)  # also where the store is away: nobody has to wait for it to have keys
     digest = digester(keyring.key(Purpose.APIKEY_PEPPER))
     object_key = keyring.key(Purpose.OBJECT_NAME)
     tally = Tally()

@@ -30,14 +30,10 @@ async def unlock(
         Fault: INTERNAL, naming what is wrong and the remedy; UNAVAILABLE when the keystore cannot be reached.
     """
     slots = key_slots(loaded, directory)
-    made_before = next((path for path in remains if path.exists()), None)
-    present = slots.file is None or slots.file.exists()
-    if made_before is not None and not present:
-        await slots.close()
-        raise _lost(slots.file, made_before)
     seals = root_seals(loaded, environment, directory, [*remains, *([slots.file] if slots.file else [])])
     try:
         seals()  # what is wrong with a key of our own is said before the keystore is touched
+        _refuse_lost(slots.file, remains)
         return await _opened(slots, seals, clock, loaded.general.region if environment.get("OSTIARY_REGION") else None)
     except BaseException:
         await slots.close()
@@ -76,7 +72,10 @@ async def _opened(
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-def _lost(file: Path | None, remains: Path) -> Fault:
-    public = f"the keystore {file} is missing, and {remains} cannot be read without it"
+def _refuse_lost(file: Path | None, remains: Sequence[Path]) -> None:
+    made_before = next((path for path in remains if path.exists()), None)
+    if made_before is None or file is None or file.exists():
+        return
+    public = f"the keystore {file} is missing, and {made_before} cannot be read without it"
     ways = "restore it: ostiary restore --keystore FILE"
-    return Fault(Kind.INTERNAL, f"{public}; {ways}", origin=Origin.GATEWAY)
+    raise Fault(Kind.INTERNAL, f"{public}; {ways}", origin=Origin.GATEWAY)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
+import mmap
 import os
 import sys
 import time
@@ -95,7 +97,8 @@ async def _rotate(opened: Opened, asked: argparse.Namespace) -> int:
     if asked.master:
         return 0
     values = SealedValues(opened.database, keyring, Progress("sealing again").told)
-    rotation = Rotation(keyring, values, _say, held=lambda key: _in_journal(opened.place.directory / JOURNAL, key))
+    held = functools.partial(_in_journal, opened.place.directory / JOURNAL)
+    rotation = Rotation(keyring, values, _say, held=held, grace=asked.grace)
     outcome = await rotation.run(keep=asked.keep)
     for one in values.broken:
         print(f"ostiary: {one.table} {one.row}: {one.what} does not hold", file=sys.stderr)
@@ -151,7 +154,11 @@ def _own_file(opened: Opened) -> Path | None:
 
 def _in_journal(directory: Path, key: bytes) -> bool:
     """Whether an entry of the journal names this key."""
-    return any(key in path.read_bytes() for path in directory.glob("*.journal*"))
+    for path in directory.glob("*.journal*"):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            if data.find(key) >= 0:
+                return True
+    return False
 
 
 class Progress:
@@ -164,12 +171,14 @@ class Progress:
     def __init__(self, what: str) -> None:
         self._what = what
         self._rows = 0
-        self._began = self._last = time.monotonic()
+        self._began = self._last = 0.0
 
     def told(self, table: str, rows: int) -> None:
         """So many more rows of this table were looked at."""
         self._rows += rows
         now = time.monotonic()
+        if not self._began:
+            self._began = self._last = now
         if now - self._last >= TOLD_SECONDS:
             self._last = now
             _say(f"{self._what}: {self._rows} rows in {now - self._began:.0f} s, now {table}")

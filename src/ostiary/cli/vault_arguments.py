@@ -16,6 +16,7 @@ def add_vault(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     only.add_argument("--master", action="store_true", help="the master key only")
     only.add_argument("--data", action="store_true", help="the data keys only")
     rotate.add_argument("--keep", action="store_true", help="keep old data keys, for backups; the next run drops them")
+    rotate.add_argument("--grace", type=float, default=3.0, metavar="SECONDS", help="for processes that begin just now")
     new = rotate.add_mutually_exclusive_group()
     new.add_argument("--new-key-file", metavar="PATH", help="the new master key: made where there is none")
     new.add_argument("--to", metavar="URI", help="the key service that holds the new master key")
