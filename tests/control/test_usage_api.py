@@ -18,8 +18,18 @@ FIRST = 20_000 * DAY  # 2024-10-04
 RANGE = {"start_date": "2024-10-04", "end_date": "2024-10-06"}
 
 
+def request_id(started: int) -> str:
+    """An id as the gateway makes them: it begins with the time."""
+    return f"{started >> 16:08x}-{started & 0xFFFF:04x}-7000-8000-000000000000"
+
+
+def request(number: int) -> str:
+    """The id of the ledger's request of this number."""
+    return request_id(FIRST + number % 3 * DAY + number)
+
+
 OTHER = Record(
-    id="x", started=FIRST, ended=FIRST + 1, endpoint="embeddings", key_id="k9", team_id="t2", model="other",
+    id="x", started=FIRST, ended=FIRST + 1, endpoint="embeddings", key_id="k9", model="other",
     provider="other", upstream_model="other", outcome=Outcome.FAILED, usage=Usage(input=1, output=2), cost=5,
     tags=("t", "u"),
 )  # fmt: skip
@@ -31,11 +41,13 @@ async def ledger(house: Gatehouse) -> dict[str, Any]:
     key = answer.json()
     row = await house.keys.get(digest=bytes.fromhex(key["token"]))
     assert row is not None
+    org_id = house.store.default_org
+    user, team = await house.directory.user(org_id, "u1"), await house.directory.team(org_id, "t1")
     await house.usage.save(
         [
             Record(
-                id=f"r{number:02}", started=FIRST + number % 3 * DAY + number, endpoint="chat.completions",
-                key_id=row.id if number % 2 else "admin", user_id="u1" if number % 2 else "", team_id="t1",
+                id=request(number), started=FIRST + number % 3 * DAY + number, endpoint="chat.completions",
+                key_id=row.id if number % 2 else "admin", user_id=user if number % 2 else "", team_id=team,
                 end_user="e", model="fast" if number < 5 else "slow", provider="openai", upstream_model="gpt-4o",
                 deployment="d1", outcome=Outcome.FAILED if number == 9 else Outcome.COMPLETED, status=200,
                 usage=Usage(input=10, output=5, cache_read=2), cost=1_000_000 + number, price=PriceState.LISTED,
@@ -104,8 +116,9 @@ async def test_activity_is_filtered_by_key_and_model(house: Gatehouse) -> None:
 
 async def test_team_activity_has_teams_as_entities(house: Gatehouse) -> None:
     key = await ledger(house)
+    team = await house.directory.team(house.store.default_org, "t2")
     await house.usage.save(
-        [msgspec.structs.replace(OTHER, id="x1"), msgspec.structs.replace(OTHER, id="x2", team_id="")]
+        [msgspec.structs.replace(OTHER, id="x1", team_id=team), msgspec.structs.replace(OTHER, id="x2")]
     )
     whole = (await house.client.get("/team/daily/activity", params=RANGE)).json()
     day = whole["results"][-1]
@@ -181,9 +194,9 @@ async def test_a_model_without_a_price_has_no_cost(house: Gatehouse) -> None:
 
 async def test_spend_logs_show_single_requests_without_content(house: Gatehouse) -> None:
     key = await ledger(house)
-    (row,) = (await house.client.get("/spend/logs", params={"request_id": "r09"})).json()
+    (row,) = (await house.client.get("/spend/logs", params={"request_id": request(9)})).json()
     expected = {
-        "request_id": "r09", "call_type": "chat.completions", "api_key": key["token"], "spend": 0.001000009,
+        "request_id": request(9), "call_type": "chat.completions", "api_key": key["token"], "spend": 0.001000009,
         "total_tokens": 15, "prompt_tokens": 10, "completion_tokens": 5, "model": "gpt-4o", "model_id": "d1",
         "model_group": "slow", "custom_llm_provider": "openai", "user": "u1", "team_id": "t1", "end_user": "e",
         "request_tags": ["t"], "status": "failure", "messages": {}, "response": {},
@@ -201,7 +214,7 @@ async def test_spend_logs_with_dates_are_summed_by_day(house: Gatehouse) -> None
     assert days[0]["models"] == {"fast": 0.002000003, "slow": 0.002000015}
     assert days[0]["users"] == {"": 0.002000006, "u1": 0.002000012}
     rows = (await house.client.get("/spend/logs", params={**RANGE, "summarize": "false"})).json()
-    assert [row["request_id"] for row in rows] == ["r08", "r05", "r02", "r07", "r04", "r01", "r09", "r06", "r03", "r00"]
+    assert [row["request_id"] for row in rows] == [request(number) for number in (8, 5, 2, 7, 4, 1, 9, 6, 3, 0)]
 
 
 async def test_spend_log_pages_know_their_place_and_go_on_by_cursor(house: Gatehouse) -> None:
@@ -240,6 +253,35 @@ async def test_global_spend_and_its_rankings(house: Gatehouse) -> None:
     assert {model["model"] for model in (await get("/global/activity/model", params=RANGE)).json()} == {"fast", "slow"}
     report = (await get("/global/spend/report", params={**RANGE, "group_by": "api_key"})).json()
     assert {row["api_key"] for row in report} == {key["token"], "admin"}
+
+
+async def test_reports_speak_the_names_of_callers_and_filter_by_them(house: Gatehouse) -> None:
+    await ledger(house)
+    other = await house.directory.organization("acme")
+    team = await house.directory.team(other, "t1")
+    await house.usage.save([msgspec.structs.replace(OTHER, id="x1", organization_id=other, team_id=team, model="fast")])
+    get = house.client.get
+
+    async def report(group: str) -> dict[str, int]:
+        rows = (await get("/global/spend/report", params={**RANGE, "group_by": group})).json()
+        found: dict[str, int] = {}
+        for row in rows:
+            name = row[group if group in {"model", "provider"} else f"{group}_id"]
+            found[name] = found.get(name, 0) + row["api_requests"]
+        return found
+
+    assert await report("organization") == {"": 10, "acme": 1}
+    assert await report("team") == {"t1": 11}
+    assert await report("user") == {"": 6, "u1": 5}
+    assert await report("model") == {"fast": 6, "slow": 5}
+    assert len((await get("/spend/logs", params={"user_id": "u1"})).json()) == 5
+    assert (await get("/spend/logs", params={"user_id": "u2"})).json() == []
+    (row,) = (await get("/spend/logs", params={"start_date": "2024-10-04T00:00:00", "page_size": 1})).json()[:1]
+    assert row["organization_id"] is None
+    own = (await get("/user/daily/activity", params={**RANGE, "user_id": "u1"})).json()
+    assert own["metadata"]["total_api_requests"] == 5
+    teams = (await get("/team/daily/activity", params={**RANGE, "team_ids": "t1"})).json()
+    assert teams["metadata"]["total_api_requests"] == 11
 
 
 async def test_a_deleted_key_keeps_its_name_in_reports(house: Gatehouse) -> None:

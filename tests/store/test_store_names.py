@@ -6,13 +6,15 @@ import asyncio
 
 import pytest
 from sqlalchemy import select, update
-from usage_kit import DEFAULT, OTHER, Ledger, opened_ledger
+from usage_kit import DEFAULT, OTHER, Ledger, opened_ledger, record
 
 from ostiary.core.clock import Clock
 from ostiary.store.database import Database
 from ostiary.store.names import Names, Text
 from ostiary.store.recent import Recent
-from ostiary.store.schema.ledger import end_users, names, tags
+from ostiary.store.reports import LogFilter
+from ostiary.store.schema.ledger import end_users, names, tags, usage
+from ostiary.vault.hierarchy import destroy_scope
 from ostiary.vault.keyring import Keyring
 
 
@@ -74,6 +76,21 @@ async def test_an_organisation_without_keys_has_no_numbers(ledger: Ledger) -> No
     await ledger.keyring.create("keys only")
     assert await ledger.names.resolve([("keys only", "model", "m")]) == {("keys only", "model", "m"): 0}
     assert await ledger.rows(names) == []
+
+
+async def test_cry_the_texts_of_a_shredded_organisation_are_gone_from_reports_at_once(ledger: Ledger) -> None:
+    """Also those that a process had opened before; and its ledger goes on without texts."""
+    await ledger.usage.save([record(1, organization_id=OTHER, end_user="canary", tags=("canary",)), record(2)])
+    assert "canary" in repr(await ledger.reports.records(LogFilter(), limit=9))
+    await destroy_scope(ledger.keyring, OTHER)
+    for process in (ledger, ledger.another_process()):
+        shown = await process.reports.records(LogFilter(), limit=9)
+        assert "canary" not in repr(shown)
+        numbers = {row[7] for row in await ledger.rows(usage) if row[0] == OTHER}
+        assert {row.end_user for row in shown} == {"", *map(str, numbers)}
+    await ledger.another_process().usage.save([record(3, organization_id=OTHER, end_user="new"), record(4)])
+    assert len(await ledger.rows(usage)) == 4
+    assert len(await ledger.rows(end_users)) == 1
 
 
 async def test_cry_an_entry_moved_to_another_row_is_not_shown_and_is_told_of(ledger: Ledger) -> None:

@@ -130,12 +130,14 @@ class Names:
         is told) is called by its id.
         """
         texts, missing = {0: ""}, list[tuple[str, int]]()
-        for org_id, number in set(ids):
-            text = self._texts.get((org_id, kind, number)) if number else ""
-            if text is None:
-                missing.append((org_id, number))
-            else:
+        named = {place for place in ids if place[1]}
+        alive = {org_id for org_id in {org_id for org_id, _ in named} if await self._scope(org_id) is not None}
+        for org_id, number in named:
+            text = self._texts.get((org_id, kind, number))
+            if org_id in alive and text is not None:
                 texts[number] = text
+            elif org_id in alive:
+                missing.append((org_id, number))
         table = _TABLES[kind]
         place = tuple_(table.c.org_id, table.c.id).in_(bindparam("places", expanding=True))
         for start in range(0, len(missing), CHUNK):
@@ -180,6 +182,10 @@ class Names:
         for org_id, number in places:
             self._texts.drop((org_id, kind, number))
         self._ids.drop_values(gone)
+
+    def clear(self) -> None:
+        """Remember nothing: keys of an organisation were destroyed."""
+        self._ids, self._texts = Recent(REMEMBERED), Recent(REMEMBERED)
 
     # --- within ---
 
