@@ -13,8 +13,9 @@ class VirtualKey(msgspec.Struct, frozen=True):
     """Rights and limits of one key. `None` means no such limit. Times are Unix seconds.
 
     `models` empty means every model; entries are public names, wildcards (`openai/*`), access groups, or the special
-    names `all-proxy-models` and `no-default-models`. `spend` and `spend_from` are the store's view when the row was
-    read: nanodollars spent since `spend_from`, the start of the running budget window.
+    names `all-proxy-models` and `no-default-models`. `organization_id`, `team_id` and `user_id` are ids of the store,
+    not the names that callers use; every stored key has an organisation. `spend` and `spend_from` are the store's view
+    when the row was read: nanodollars spent since `spend_from`, the start of the running budget window.
     """
 
     id: str

@@ -29,7 +29,9 @@ from ostiary.vault.keyring import Keyring
 REMEMBERED = 20_000  # names of ids kept in memory, of each kind
 CHUNK = 500  # rows of one question
 _INDEX = "name_index"
-_LIMITS: dict[str, Any] = dict.fromkeys(("max_budget", "budget_seconds", "budget_from", "rpm_limit", "tpm_limit"))
+_LIMITS: dict[str, Any] = {
+    "max_budget": None, "budget_seconds": None, "budget_from": None, "rpm_limit": None, "tpm_limit": None,
+}  # fmt: skip
 
 
 T = TypeVar("T")

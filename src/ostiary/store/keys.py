@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, bindparam, delete, insert, select, text, update
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,25 +31,9 @@ __all__ = ["KeyFilter", "KeyRepository", "SortField", "Status", "window_start_of
 TOGETHER = 200  # keys that are given a new window in one transaction
 
 _ANSWERING = {name: f"answering_{name}" for name in ("digest", "org_id", "key_id", "until", "row_mac")}
-_FIND = (
-    select(virtual_keys, *(key_digests.c[name].label(label) for name, label in _ANSWERING.items()))
-    .join(key_digests, and_(key_digests.c.org_id == virtual_keys.c.org_id, key_digests.c.key_id == virtual_keys.c.id))
-    .where(key_digests.c.digest == bindparam("wanted"), virtual_keys.c.deleted_at.is_(None))
-)
-_SET_SPEND = text(
+_SET_SPEND = (
     "INSERT INTO key_spend (org_id, key_id, window_start, cost) VALUES (:org_id, :key_id, :window_start, :cost)"
     " ON CONFLICT (org_id, key_id, window_start) DO UPDATE SET cost = excluded.cost"
-)
-
-_UPDATE = (
-    update(virtual_keys)
-    .where(
-        virtual_keys.c.org_id == bindparam("was_org"),
-        virtual_keys.c.id == bindparam("was_id"),
-        virtual_keys.c.revision == bindparam("was_revision"),
-        virtual_keys.c.deleted_at.is_(None),
-    )
-    .values({column.name: bindparam(column.name) for column in virtual_keys.c})
 )
 
 
@@ -86,7 +70,7 @@ class KeyRepository:
         """
         now = self._now()
         async with self._database.read() as connection:
-            rows = await rows_of(connection, _FIND, {"wanted": digest})
+            rows = await rows_of(connection, _find(), {"wanted": digest})
             costs = await spent(connection, rows, now)
         answering = await self._guard.checked(
             key_digests, ({name: row[label] for name, label in _ANSWERING.items()} for row in rows)
@@ -293,7 +277,7 @@ class KeyRepository:
 
     async def _write(self, connection: AsyncConnection, before: KeyRow, values: Values) -> None:
         """Write over a row of this revision, and no other."""
-        if (await connection.execute(_UPDATE, {**values, **_place(before)})).rowcount != 1:
+        if (await connection.execute(_update(), {**values, **_place(before)})).rowcount != 1:
             raise _overtaken()
 
     async def _rewrite(
@@ -307,7 +291,7 @@ class KeyRepository:
             if len(written) % AT_ONCE == 0:
                 await asyncio.sleep(0)
         if written:
-            await connection.execute(_UPDATE, written)
+            await connection.execute(_update(), written)
 
     async def _keep_spend(self, connection: AsyncConnection, before: KeyRow, after: KeyRow, spend: Nano | None) -> Nano:
         """What the running window has spent, which goes with the key into another window or organisation."""
@@ -330,7 +314,28 @@ class KeyRepository:
 
     async def _set_spend(self, connection: AsyncConnection, row: KeyRow, spend: Nano) -> None:
         place = {"org_id": row.organization_id, "key_id": row.id, "window_start": window_start_of(row, self._now())}
-        await connection.execute(_SET_SPEND, {**place, "cost": spend})
+        await connection.execute(text(_SET_SPEND), {**place, "cost": spend})
+
+
+@cache
+def _find() -> Select[Any]:
+    """The key that a digest leads to, and the row that leads there."""
+    own = and_(key_digests.c.org_id == virtual_keys.c.org_id, key_digests.c.key_id == virtual_keys.c.id)
+    answering = (key_digests.c[name].label(label) for name, label in _ANSWERING.items())
+    return (
+        select(virtual_keys, *answering)
+        .join(key_digests, own)
+        .where(key_digests.c.digest == bindparam("wanted"), virtual_keys.c.deleted_at.is_(None))
+    )
+
+
+@cache
+def _update() -> Update:
+    """All columns of one live key of a certain revision."""
+    place = {"org_id": "was_org", "id": "was_id", "revision": "was_revision"}
+    was = (virtual_keys.c[name] == bindparam(parameter) for name, parameter in place.items())
+    values: dict[str, Any] = {column.name: bindparam(column.name) for column in virtual_keys.c}
+    return update(virtual_keys).where(*was, virtual_keys.c.deleted_at.is_(None)).values(values)
 
 
 def _begun(row: KeyRow, *, now: int, by: str) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from ostiary.vault.scope import INSTANCE, Scope
@@ -100,10 +101,17 @@ def stamped(scope: Scope, table: str, values: Mapping[str, Any]) -> dict[str, An
 
 def _canonical(table: str, version: int, values: Mapping[str, Any]) -> bytes:
     """Length-prefixed parts with type tags: no two rows share an encoding."""
-    parts = list(_HEADS[table, version])
+    parts = list(_heads(table, version))
     for position, name in enumerate(COVERED[table][version]):
         parts[position + 1] += _tagged(values[name])
     return b"".join(parts)
+
+
+@cache
+def _heads(table: str, version: int) -> tuple[bytes, ...]:
+    """What stands before each column's value, the first part before all of them."""
+    begin = b"".join(map(_prefixed, (_DOMAIN, table.encode(), bytes((version,)))))
+    return begin, *(_prefixed(column.encode()) for column in COVERED[table][version])
 
 
 def _tagged(value: object) -> bytes:
@@ -123,14 +131,3 @@ def _tagged(value: object) -> bytes:
 
 def _prefixed(part: bytes) -> bytes:
     return struct.pack(">I", len(part)) + part
-
-
-# What stands before each column's value, put together once.
-_HEADS = {
-    (table, version): (
-        b"".join(map(_prefixed, (_DOMAIN, table.encode(), bytes((version,))))),
-        *(_prefixed(column.encode()) for column in columns),
-    )
-    for table, versions in COVERED.items()
-    for version, columns in versions.items()
-}

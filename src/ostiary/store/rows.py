@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
 
 import msgspec
 
 from ostiary.core.key import VirtualKey
 from ostiary.core.money import Nano
-
-T = TypeVar("T")
 
 BIGGEST = 10**15  # a count, a time or a cost above this is a lie, and thousands of them still sum up in 64 bits
 MILLISECONDS = 1000
@@ -135,16 +132,6 @@ def window_start(anchor: int, seconds: int | None, at: int) -> int:
         return anchor
     length = seconds * MILLISECONDS
     return anchor + (at - anchor) // length * length
-
-
-def json_text(value: object) -> str:
-    """A JSON column's text."""
-    return msgspec.json.encode(value).decode()
-
-
-def json_value(text: str, kind: type[T]) -> T:
-    """The value of a JSON column."""
-    return msgspec.json.decode(text, type=kind)
 
 
 def storable(text: str, longest: int) -> str:
