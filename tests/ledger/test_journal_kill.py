@@ -13,7 +13,7 @@ from ledger_kit import SEAL
 from ostiary.core.record import Outcome
 from ostiary.gateway.ledger.journal import recover
 
-ROUNDS = 50
+ROUNDS = 20
 
 # Settles requests as fast as it can, some left open, and tells each settlement, as a client would see its last byte.
 WRITER = """

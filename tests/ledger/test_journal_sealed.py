@@ -12,6 +12,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_kit import KEY, SEAL, key, record, running_ledger, spend
@@ -211,6 +214,18 @@ def test_cry_01_two_segments_that_change_names_are_both_put_aside(tmp_path: Path
 def test_cry_01_a_header_that_names_our_key_and_is_of_another_does_not_open(tmp_path: Path) -> None:
     written(tmp_path, settled("a"), seal=Spool(lambda: [(KEY[0], os.urandom(32))], "instance", "eu"))
     assert opened(tmp_path) == ([], ["it was sealed for another number, instance or region"])
+
+
+def test_the_format_of_an_entry_is_the_one_that_is_documented(tmp_path: Path) -> None:
+    data = written(tmp_path, settled("a")).read_bytes()
+    key_id, salt, commitment = data[28:36], data[36:68], data[68:100]
+    parts = (b"ostiary/1/journal", b"instance", b"eu", b"1")
+    info = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    derived = HKDF(algorithm=SHA512(), length=64, salt=salt, info=info).derive(KEY[1])
+    assert (key_id, commitment) == (KEY[0], derived[32:])
+    length = int.from_bytes(data[104:108], "little")
+    payload = AESGCM(derived[:32]).decrypt((104).to_bytes(12, "big"), data[112 : 112 + length], None)
+    assert msgspec.msgpack.decode(payload, type=Record) == settled("a")
 
 
 def test_without_the_key_the_start_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
