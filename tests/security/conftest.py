@@ -10,7 +10,7 @@ from ostiary.testing.factories import configuration, deployment
 from ostiary.testing.gateway import Gateway, running_gateway
 from ostiary.testing.provider import FakeProvider, hosted_provider
 
-pytest.register_assert_rewrite("kit_requests")
+pytest.register_assert_rewrite("kit_requests", "kit_worlds")
 
 
 @pytest.fixture(scope="module")

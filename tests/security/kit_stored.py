@@ -14,7 +14,7 @@ import base64
 import hashlib
 import secrets
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,24 +76,25 @@ def digests(text: str) -> dict[str, bytes]:
     found = {}
     for name in ("md5", "sha1", "sha256"):
         digest = hashlib.new(name, text.encode()).digest()[:8]
-        found |= {name: digest, f"{name} hex": digest.hex().encode(), f"{name} HEX": digest.hex().upper().encode()}
+        found |= {name: digest, f"{name} hex": digest.hex().encode()}
     return found
 
 
-def scan(planter: Planter, sinks: Mapping[str, bytes], *, digested: bool = True) -> list[Hit]:
-    """Every trace of a canary in these bytes."""
+def scan(planter: Planter, sinks: Mapping[str, bytes], digested: Callable[[str], bool] = bool) -> list[Hit]:
+    """Every trace of a canary in these bytes. `digested` says for which places digests are searched, by default all."""
     found = []
     needles = disguises(planter.mark)
     assert urllib.parse.quote(planter.mark) == planter.mark  # so that URLs, JSON and quotes leave it as it is
+    prints = {place: digests(canary) for place, canary in planter.planted.items() if digested(place)}
     for sink, data in sinks.items():
         found += [Hit(sink, how, _around(planter, data, needle)) for how, needle in needles.items() if needle in data]
-        if digested:
-            found += [
-                Hit(sink, how, place)
-                for place, canary in planter.planted.items()
-                for how, needle in digests(canary).items()
-                if needle in data
-            ]
+        small = data.lower()
+        found += [
+            Hit(sink, how, place)
+            for place, hashes in prints.items()
+            for how, needle in hashes.items()
+            if needle in (small if how.endswith("hex") else data)
+        ]
     return found
 
 
