@@ -411,3 +411,22 @@ async def test_after_a_long_outage_every_key_but_the_administrators_is_asked_for
     assert await desk.index.find("sk-a", "10.0.0.1") is account  # what it has spent is not forgotten
     assert account.spend == 7
     assert account.key.blocked
+
+
+async def test_an_organisation_that_is_closed_is_served_no_more_until_it_is_opened_again() -> None:
+    desk = Desk()
+    desk.row("sk-a", "k1", organization_id="org-1")
+    desk.row("sk-b", "k2", organization_id="org-2")
+    account = await desk.index.find("sk-a", "10.0.0.1")
+    running = Exchange()
+    account.running.add(running)
+    assert await desk.kind("sk-b") is None
+
+    desk.index.close_organizations(frozenset({"org-1"}))
+    assert running.reason == "the organisation of this key is closed"
+    assert desk.index.resident("sk-a") is None
+    assert await desk.kind("sk-a") is Kind.BLOCKED_KEY
+    assert desk.index.resident("sk-b") is not None
+
+    desk.index.close_organizations(frozenset())
+    assert await desk.kind("sk-a") is None

@@ -20,6 +20,7 @@ import uvicorn
 
 from ostiary.catalog.models import load_models
 from ostiary.catalog.providers import load_providers
+from ostiary.cli.chores import retention, shred_what_is_due
 from ostiary.cli.clock import SystemClock
 from ostiary.cli.house import House, Options
 from ostiary.cli.reload import refuse_errors
@@ -281,6 +282,8 @@ async def _serve(house: House, listeners: list[socket.socket]) -> None:
     house.start(flusher.run(), "flush")
     house.start(house.sync_journal(), "sync")
     house.start(house.watch.run(), "store")
+    house.start(retention(house).run(), "retention")
+    house.start(shred_what_is_due(house), "shred")
     if house.loaded.files:
         house.start(house.watch_files(), "watch")
     hang_up = functools.partial(house.start_named, "reload", house.reload)

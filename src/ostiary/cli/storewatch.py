@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from ostiary.control.compile import StoredModel
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.ids import random_tail
 from ostiary.observe.log import failure, log
+from ostiary.store.shredding import OrganizationStates
 from ostiary.vault.keystore import Holder
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ class StoreWatch:
 
     def __init__(self, house: House, grace_seconds: float, entropy: int) -> None:
         self._house = house
+        self._states = OrganizationStates(house.store.database, house.keyring, house.clock, alarm=house.alarm)
         self._grace = grace_seconds
         self._holder = random_tail(entropy)
         self._held: tuple[int, float] = (-1, 0.0)  # the generation last told, and when
@@ -61,6 +61,7 @@ class StoreWatch:
         """
         house = self._house
         await house.store.prepare()
+        house.plane.keys.close_organizations(await self._states.closed())
         house.stored = tuple(
             StoredModel(row.id, row.model_name, row.litellm_params, row.model_info) for row in await house.models.all()
         )
@@ -82,8 +83,7 @@ class StoreWatch:
         if not self.ready:
             await self.reach()
             return
-        async with self._house.store.database.read() as connection:
-            await connection.execute(text("SELECT 1"))
+        self._house.plane.keys.close_organizations(await self._states.closed())
 
     def _came_back(self) -> None:
         if self._away_since is not None:
@@ -115,6 +115,8 @@ class StoreWatch:
             if generation != keyring.generation or now - told >= HOLD_SECONDS:
                 await keyring.slots.hold(Holder(self._holder, keyring.generation, keyring.now()))
                 self._held = keyring.generation, now
+            if generation != keyring.generation:
+                self._keys_changed()
             self.vault_problem = ""
         except Fault as fault:
             if not self.vault_problem:
@@ -122,6 +124,12 @@ class StoreWatch:
             self.vault_problem = fault.public
         except Exception as error:  # noqa: BLE001 whatever it is: it must not end the watch over the store
             log().error("a bug of ours", **failure(error))
+
+    def _keys_changed(self) -> None:
+        """New keys are used from here on; what was opened under destroyed ones is forgotten."""
+        self._house.journal.renew()
+        self._house.book.forget()
+        self._house.names.forget_all()
 
     async def close(self) -> None:
         """Tell the keystore that this process has ended, if it can be told."""

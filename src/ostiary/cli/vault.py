@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from ostiary.cli.backup import Place
+from ostiary.cli.certificates import write_certificate
 from ostiary.cli.vault_status import show, status_of, when
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.store.database import Database
@@ -31,11 +32,10 @@ from ostiary.vault.master import ENV_FILE, ENV_VALUE, FILE_NAME, MasterKey
 from ostiary.vault.rotation import Rotation, unfinished
 from ostiary.vault.rotation_master import begun, finish, is_under_way, key_in, make_key, rotate_file, stage_other
 from ostiary.vault.scope import INSTANCE
-from ostiary.vault.shred import Certified, Organization, Shredding, delay_of
+from ostiary.vault.shred import Organization, Shredding, delay_of
 from ostiary.vault.wrapper import LOCAL, LocalSeal
 
 JOURNAL = "journal"
-CERTIFICATES = "certificates"
 TOLD_SECONDS = 2.0  # between two lines of progress
 FAILED = 1
 
@@ -250,7 +250,8 @@ async def _shred(opened: Opened, asked: argparse.Namespace) -> int:
             return 0
     await shredding.due(_say)
     for one in await shredding.certificates():
-        _write_certificate(opened.place.directory / CERTIFICATES, one)
+        if path := write_certificate(opened.place.directory, one):
+            _say(f"certificate: {path}")
     return 0
 
 
@@ -270,17 +271,6 @@ def _confirm(organization: Organization, given: str | None) -> None:
         given = sys.stdin.readline().rstrip("\n")
     if given != name:
         raise _refusal("that is not the name of this organisation; nothing was changed")
-
-
-def _write_certificate(directory: Path, one: Certified) -> None:
-    path = directory / f"shred-{one.organization}.json"
-    if path.exists():
-        return
-    directory.mkdir(mode=0o700, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(one.certificate)
-    draft.replace(path)
-    _say(f"certificate: {path}")
 
 
 def _bytes_of(path: Path) -> bytes:

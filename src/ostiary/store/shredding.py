@@ -17,7 +17,7 @@ from ostiary.store.sealing import Alarm, Guard, Values, context, rows_of
 from ostiary.store.walk import Scopes
 from ostiary.vault.envelope import SealBroken
 from ostiary.vault.keyring import Keyring
-from ostiary.vault.shred import Organization
+from ostiary.vault.shred import ACTIVE, Organization
 
 
 class _Called(msgspec.Struct):
@@ -50,6 +50,12 @@ class OrganizationStates:
     async def in_state(self, state: str) -> list[Organization]:
         """See the port."""
         return [await self._shown(row) for row in await self._rows(organizations.c.state == state)]
+
+    async def closed(self) -> frozenset[str]:
+        """The ids of all organisations that are not active: nobody of them is served."""
+        async with self._database.read() as connection:
+            found = await connection.execute(select(organizations.c.id).where(organizations.c.state != ACTIVE))
+            return frozenset(found.scalars())
 
     async def change(self, org_id: str, before: str, after: str) -> bool:
         """See the port. The details are sealed again for the new revision, as long as there are keys to do it."""

@@ -15,6 +15,7 @@ from itertools import islice
 import msgspec
 
 from ostiary.core.clock import Clock
+from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.ids import well_formed_key
 from ostiary.core.key import ADMIN_KEY_ID, VirtualKey
 from ostiary.gateway.ledger.account import Account
@@ -25,6 +26,7 @@ from ostiary.gateway.ports import KeySource
 NEGATIVE_SECONDS = 1.0
 NEGATIVE_ENTRIES = 10_000
 SWEEP_SECONDS = 1.0
+_CLOSED = "the organisation of this key is closed"
 REST_SECONDS = 120.0  # longer than a rate window and than the way of a record to the store
 
 
@@ -61,6 +63,7 @@ class KeyIndex:
         self._changed: dict[str | bytes, int] = {}  # ids and digests, while anybody reads -> number of the change
         self._admin: Account | None = None
         self._strikes = Strikes()
+        self._closed: frozenset[str] = frozenset()
 
     def set_admin(self, digest: bytes) -> None:
         """The administrator's key: every right, no limit, not in the store."""
@@ -102,6 +105,8 @@ class KeyIndex:
             self._strikes.add(peer, now)
             self._remember_absent(digest, now)
             raise unknown_key()
+        if key.organization_id in self._closed:
+            raise Fault(Kind.BLOCKED_KEY, _CLOSED, origin=Origin.POLICY)
         return self._keep(key)
 
     async def _read(self, digest: bytes) -> VirtualKey | None:
@@ -170,6 +175,16 @@ class KeyIndex:
         for account in list(self._by_id.values()):
             if account is not self._admin and _at_rest(account, now):
                 del self._by_id[account.key.id]
+
+    def close_organizations(self, ids: frozenset[str]) -> None:
+        """Serve these organisations no more, running requests included, and all others; told anew with each change."""
+        if ids == self._closed:
+            return
+        self._closed = ids
+        for account in [one for one in self._by_id.values() if one.key.organization_id in ids]:
+            self._accounts.pop(account.key.digest, None)
+            self._forget(account)
+            account.cancel(_CLOSED)
 
     @property
     def changes(self) -> int:
