@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ostiary.control.compile import StoredModel
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.ids import random_tail
-from ostiary.observe.log import failure, log
+from ostiary.observe.log import log
 from ostiary.store.shredding import OrganizationStates
 from ostiary.vault.keystore import Holder
 
@@ -122,8 +122,6 @@ class StoreWatch:
             if not self.vault_problem:
                 log().error("the keystore cannot be read; the keys in memory go on", problem=fault.public)
             self.vault_problem = fault.public
-        except Exception as error:  # noqa: BLE001 whatever it is: it must not end the watch over the store
-            log().error("a bug of ours", **failure(error))
 
     def _keys_changed(self) -> None:
         """New keys are used from here on; what was opened under destroyed ones is forgotten."""
