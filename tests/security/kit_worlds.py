@@ -86,6 +86,6 @@ def world(
 
 def run_command(env: Mapping[str, str], data: Path, here: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A command of the program, as the operator of that data directory runs it."""
-    env = {"PATH": os.environ["PATH"], "OSTIARY_DATA_DIR": str(data), **env}
+    env = {"PATH": os.environ["PATH"], "OSTIARY_DATA_DIR": str(data), **env, "PYTHONASYNCIODEBUG": ""}
     command = [sys.executable, "-m", "ostiary.cli.main", *words]
     return subprocess.run(command, env=env, cwd=here, capture_output=True, text=True, check=False, timeout=120)
