@@ -40,7 +40,7 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The table's."""
-        return self.table.name
+        return str(self.table.name)
 
     @property
     def read(self) -> tuple[Column[Any], ...]:
@@ -77,7 +77,7 @@ def places() -> list[Place]:
     """All there is to walk, by name."""
     found = []
     for name, table in sorted(metadata.tables.items()):
-        sealed = tuple(column.name for column in table.c if class_of(column) is Class.SEALED)
+        sealed = tuple(str(column.name) for column in table.c if class_of(column) is Class.SEALED)
         if sealed or name in COVERED:
             found.append(Place(table, sealed, name in COVERED))
     return found

@@ -49,6 +49,9 @@ SPECIAL = {
 # No organisation is concerned: whose database it is and of which version.
 GLOBAL = {"stamp": ("", "SI"), "schema_versions": ("", "S")}
 
+# Columns that the instance writes anew when keys are replaced, in rows that otherwise stay as they are.
+RESEALED = {"audit_events": "payload", "stamp": "row_mac"}
+
 _VERBS = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE"}
 
 _MAKE_ROLE = """
@@ -103,6 +106,8 @@ def isolate() -> None:
         _guard(name, rows, *verbs)
     for name, granted in GLOBAL.items():
         _grant(name, *granted)
+    for name, column in RESEALED.items():
+        op.execute(f"GRANT UPDATE ({column}) ON {name} TO ostiary_instance")
 
 
 def _guard(name: str, rows: str | None, app: str, instance: str) -> None:
