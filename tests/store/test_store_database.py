@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import stat
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from engine_kit import START, ManualClock, names, nothing_left, put, setting
+from engine_kit import START, ManualClock, behind_tls, certificates, names, nothing_left, put, setting
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
@@ -350,3 +351,54 @@ async def test_a_wrong_login_or_database_says_what_to_look_at(frail: PostgresSer
 def test_a_failure_never_quotes_the_database() -> None:
     assert "canary" not in unavailable(RuntimeError("canary")).public
     assert "disk" in unavailable(OSError(28, os.strerror(28))).public
+
+
+# --- who the server is ---
+
+
+@pytest.fixture
+async def certified(frail: PostgresServer, tmp_path: Path) -> AsyncIterator[int]:
+    """A port on which a server proves to be `localhost`; `ca.pem` is the authority behind it."""
+    files = [tmp_path / name for name in ("ca.pem", "server.crt", "server.key")]
+    for file, content in zip(files, certificates("localhost"), strict=True):
+        file.write_bytes(content)
+    (tmp_path / "other.pem").write_bytes(certificates("elsewhere")[0])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files[1:])
+    async with behind_tls(frail.port, context) as port:
+        yield port
+
+
+@pytest.mark.parametrize(
+    ("host", "authority", "strict", "works"),
+    [
+        ("localhost", "ca.pem", True, True),
+        ("127.0.0.1", "ca.pem", True, False),  # another name than the certificate's
+        ("localhost", "other.pem", True, False),  # an authority that nobody knows
+        ("127.0.0.1", "", False, True),  # not asked to prove anything
+    ],
+)
+async def test_a_server_must_prove_who_it_is_where_that_is_asked(
+    certified: int, tmp_path: Path, host: str, authority: str, strict: bool, works: bool
+) -> None:
+    given = f"sslrootcert={tmp_path / authority}" if authority else "sslmode=require"
+    database = connect(f"postgresql://ostiary_login@{host}:{certified}/frail?{given}", strict=strict)
+    try:
+        if works:
+            await migrate(database, ManualClock())
+            await names(database)
+            return
+        with pytest.raises(Fault) as caught:
+            await migrate(database, ManualClock())
+        assert caught.value.kind is Kind.UNAVAILABLE
+        assert "prove" in caught.value.public
+    finally:
+        await database.close()
+
+
+async def test_strict_mode_never_falls_back_to_a_server_without_tls(frail: PostgresServer) -> None:
+    database = connect(frail.url("frail").replace("127.0.0.1", "localhost"), strict=True)
+    fault, seconds = await refused(database)
+    await database.close()
+    assert "prove" in fault.public
+    assert seconds < BOUND

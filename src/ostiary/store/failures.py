@@ -43,6 +43,12 @@ def unavailable(error: BaseException | None = None) -> Fault:
     return Fault(Kind.UNAVAILABLE, _meaning(error), origin=Origin.GATEWAY, retry_after=1.0)
 
 
+_UNPROVEN = (
+    "the database server does not prove who it is: look at its certificate, at the host name in the database URL, "
+    "and at sslrootcert"
+)
+
+
 def _meaning(error: BaseException | None) -> str:
     cause = getattr(error, "orig", None) or error
     state = getattr(cause, "sqlstate", None)
@@ -51,6 +57,8 @@ def _meaning(error: BaseException | None) -> str:
     code = getattr(cause, "sqlite_errorcode", None)
     if isinstance(code, int):
         return _SQLITE.get(code & 0xFF, _UNREACHABLE)  # the primary result code
+    if isinstance(cause, OSError) and (hasattr(cause, "verify_code") or "rejected SSL upgrade" in str(cause)):
+        return _UNPROVEN  # the type of the first is none that this package may import; the second the driver's words
     if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
         return _FULL
     if isinstance(cause, OSError) and cause.errno == errno.EROFS:

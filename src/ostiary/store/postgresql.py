@@ -43,9 +43,11 @@ _SECONDS = "ostiary_seconds"
 
 _SETTINGS = (
     "SELECT set_config('search_path', quote_ident(coalesce(current_schema(), 'public')) || ', pg_temp', false),"
-    f" set_config('lock_timeout', '{LOCK_SECONDS:.0f}s', false),"
-    f" set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS:.0f}s', false)"
+    " set_config('lock_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $2, false)"
 )
+_BECOME = "SELECT set_config('role', $1, false)"
+_WAIT_FOR_LOCKS = "SELECT set_config('lock_timeout', $1::text, true)"
+_ALONE = "SELECT pg_advisory_xact_lock($1::bigint)"
 # What a list selects is worked out from left to right: first what was there, then what shall be.
 _ENTER = (
     "SELECT coalesce(current_setting('ostiary.org', true), ''), current_user::text,"
@@ -106,9 +108,9 @@ class PostgresqlEngine:
                 stack.callback((await _line(connection)).cut_after, LEAVE_SECONDS)
             await connection.execution_options(**{_SECONDS: patience})
             if alone:
-                await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS:.0f}s'")
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
-                await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{IDLE_SECONDS:.0f}s'")
+                await connection.exec_driver_sql(_WAIT_FOR_LOCKS, (_span(MIGRATION_SECONDS),))
+                await connection.exec_driver_sql(_ALONE, (_MIGRATING,))
+                await connection.exec_driver_sql(_WAIT_FOR_LOCKS, (_span(IDLE_SECONDS),))
             yield connection
             (await _line(connection)).cut_after(patience)
             await connection.commit()
@@ -123,7 +125,7 @@ class PostgresqlEngine:
     ) -> AsyncConnection:
         """A connection that has answered. One that died in the pool is replaced, once: then all others are too."""
         engine, role = (self._instance, INSTANCE_ROLE) if organization is None else (self._tenant, TENANT_ROLE)
-        said = (organization or "", str(int(max(patience - _GRACE, patience / 2) * 1000)))
+        said = (organization or "", _span(max(patience - _GRACE, patience / 2)))
         again = True
         while True:
             connection = await stack.enter_async_context(engine.connect())
@@ -179,9 +181,9 @@ def _creator(dsn: str, role: str | None) -> Callable[[], Awaitable[Line]]:
         )
         line.cut_after(CONNECT_SECONDS)  # until its first statement ends
         try:
-            await line.execute(_SETTINGS)
+            await line.execute(_SETTINGS, _span(LOCK_SECONDS), _span(IDLE_SECONDS))
             if role is not None:
-                await line.execute(f"SET ROLE {role}")
+                await line.execute(_BECOME, role)
         except BaseException:
             line.terminate()
             raise
@@ -233,6 +235,11 @@ def _failed(context: ExceptionContext) -> None:
 def _returned(adapted: Any, _entry: object) -> None:
     if adapted is not None:
         adapted.driver_connection.keep()
+
+
+def _span(seconds: float) -> str:
+    """A time as PostgreSQL reads it."""
+    return f"{seconds * 1000:.0f}ms"
 
 
 async def _line(connection: AsyncConnection) -> Line:
