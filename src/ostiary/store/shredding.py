@@ -57,12 +57,6 @@ class OrganizationStates:
             found = await connection.execute(select(organizations.c.id).where(organizations.c.state != ACTIVE))
             return frozenset(found.scalars())
 
-    async def closed(self) -> frozenset[str]:
-        """The ids of the organisations that are to be refused: every state but `active`, whoever wrote it."""
-        query = select(organizations).where(organizations.c.state != ACTIVE)
-        async with self._database.read() as connection:
-            return frozenset(row["id"] for row in await rows_of(connection, query))
-
     async def change(self, org_id: str, before: str, after: str) -> bool:
         """See the port. The details are sealed again for the new revision, as long as there are keys to do it."""
         rows = await self._rows(organizations.c.id == org_id)
