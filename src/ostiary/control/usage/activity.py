@@ -121,11 +121,18 @@ class ActivityService:
         if not days:
             return {"results": [], "metadata": _totals([])}
         within = msgspec.structs.replace(where, first_day=min(days), last_day=max(days))
-        daily = await self._reports.sums(("day",), within)
+        # One look at what has few values; teams may be many, and would multiply the groups.
+        together = [name for name in breakdowns if name in _BREAKDOWNS]
+        sums = await self._reports.sums(("day", *(breakdowns[name] for name in together)), within)
+        daily = folded(sums, 0)
         results = {found.place[0]: _day(found) for found in reversed(daily)}
-        for name, dimension in breakdowns.items():
-            for found in await self._reports.sums(("day", dimension), within):
+        parts = {name: folded(sums, 0, position) for position, name in enumerate(together, 1)}
+        for name in breakdowns.keys() - parts:
+            parts[name] = await self._reports.sums(("day", breakdowns[name]), within)
+        for name in breakdowns:
+            for found in sorted(parts[name], key=lambda found: found.place):
                 results[found.place[0]]["breakdown"][name][found.place[1]] = _part(found)
+            await asyncio.sleep(0)
         await self._by_key(within, results, breakdowns, narrow)
         return {"results": list(results.values()), "metadata": _totals(daily)}
 
@@ -138,18 +145,18 @@ class ActivityService:
     ) -> None:
         """The costliest keys of these days, and their shares of the breakdowns to be narrowed down by key."""
         shown = await self._reports.costliest_keys(within, KEYS_SHOWN)
-        names = await self._book.names(key_id for (_, key_id), _ in shown)
+        names = await self._book.names(found.place[1] for found, _ in shown)
 
         def entry(found: Sum) -> dict[str, object]:
             key = names[found.place[1]]
             return {"metrics": metrics(found), "metadata": {"key_alias": key.alias, "team_id": key.team_id}}
 
-        for found in await self._reports.sums(("day", "key_id"), within, of=[place for place, _ in shown]):
+        for found, _ in sorted(shown, key=lambda one: one[0].place):
             day, key_id = found.place
             results[day]["breakdown"]["api_keys"][names[key_id].token] = entry(found)
         by = {name: breakdowns[name] for name in narrow}
         sizes = accumulate(rows for _, rows in shown)
-        leading = [place for (place, _), sofar in zip(shown, sizes, strict=True) if sofar <= PARTS_SHOWN]
+        leading = [found.place for (found, _), sofar in zip(shown, sizes, strict=True) if sofar <= PARTS_SHOWN]
         sums = await self._reports.sums(("day", "key_id", *by.values()), within, of=leading) if by else []
         for position, name in enumerate(by, 2):
             for found in folded(sums, 0, 1, position):
