@@ -29,7 +29,7 @@ from ostiary.store.instance import Store
 from ostiary.store.keystore import FILE_NAME, DatabaseKeySlots
 from ostiary.store.names import Names
 from ostiary.testing.factories import configuration, deployment
-from ostiary.testing.gateway import Gateway, running_gateway
+from ostiary.testing.gateway import INHERITED, Gateway, running_gateway
 from ostiary.testing.provider import hosted_provider
 from ostiary.vault.keyring import open_keyring
 from ostiary.vault.master import load_master_key
@@ -88,6 +88,14 @@ def vault(environment: Mapping[str, str], *words: str) -> subprocess.CompletedPr
     return subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
 
 
+def told(environment: Mapping[str, str], *words: str) -> Any:
+    """What a command says as JSON."""
+    done = vault(environment, *words, "--json")
+    if not done.stdout:
+        raise SystemExit(f"vault {' '.join(words)}: {done.stderr}")
+    return json.loads(done.stdout)
+
+
 def killed(environment: Mapping[str, str], seconds: float) -> int:
     """Run a rotation and kill it after some seconds; how it ended."""
     command = [sys.executable, "-m", "ostiary.cli.main", "vault", "rotate"]
@@ -105,13 +113,13 @@ def rotated(environment: Mapping[str, str], kills: int) -> dict[str, Any]:
     while ends[-signal.SIGKILL] < kills:
         ends[killed(environment, chance.uniform(SHORTEST, LONGEST))] += 1
         if sum(ends.values()) % EVERY_VERIFIED == 0:
-            broken += json.loads(vault(environment, "verify", "--json").stdout)["broken"]
+            broken += told(environment, "verify")["broken"]
     last = vault(environment, "rotate")
     began = time.monotonic()
     whole = vault(environment, "rotate", "--data")
     seconds = time.monotonic() - began
-    found = json.loads(vault(environment, "verify", "--json").stdout)
-    status = json.loads(vault(environment, "status", "--count", "--json").stdout)
+    found = told(environment, "verify")
+    status = told(environment, "status", "--count")
     under = [(key["state"], key["values"]) for keys in status["scopes"].values() for key in keys if "values" in key]
     return {
         "kills": ends[-signal.SIGKILL],
@@ -134,7 +142,8 @@ def main() -> None:
         directory = Path(made) / "data"
         directory.mkdir(mode=0o700)
         asyncio.run(fill(directory, values))
-        environment = {"OSTIARY_DATA_DIR": str(directory), "PATH": os.environ["PATH"]}
+        environment = {"OSTIARY_DATA_DIR": str(directory)}
+        environment |= {name: os.environ[name] for name in INHERITED if name in os.environ}
         with running_gateway(configuration(deployment("m", provider.url)), data_dir=directory) as gateway:
             load = Load(gateway, gateway.key())
             load.start()

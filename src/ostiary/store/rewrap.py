@@ -33,7 +33,6 @@ from ostiary.store.walk import (
     opened,
     places,
     require_ours,
-    where_of,
 )
 from ostiary.vault.keyring import Keyring
 from ostiary.vault.scope import Scope
@@ -174,10 +173,9 @@ def _renewed(place: Place, row: Values, own: Scope | None, guard: Scope | None) 
 
 
 def _sealed_again(place: Place, row: Values, own: Scope) -> dict[str, bytes]:
-    plain = opened(place, row, own)
     return {
-        name: own.seal(value, where_of(place, row, name, plain))
-        for name, value in plain.items()
+        name: own.seal(plain, where)
+        for name, (where, plain) in opened(place, row, own).items()
         if not own.is_current(row[name])
     }
 

@@ -16,6 +16,7 @@ from ostiary.store.database import Database
 from ostiary.store.rowmac import check, keeper
 from ostiary.store.sealing import Values, owner
 from ostiary.store.walk import DETAILS, Finding, Place, Scopes, Unopened, batches, finding, opened, places, require_ours
+from ostiary.vault.envelope import Context
 from ostiary.vault.keyring import Keyring
 from ostiary.vault.scope import Scope
 
@@ -113,7 +114,7 @@ async def _wrong(
         table.destroyed += 1
     if guard is not None and not check(guard, place.name, row):
         return "row_mac"
-    plain: dict[str, bytes] = {}
+    plain: dict[str, tuple[Context, bytes]] = {}
     if own is not None:
         try:
             plain = opened(place, row, own)
@@ -129,13 +130,13 @@ async def _wrong(
     return None
 
 
-def _index_fits(place: Place, row: Values, scope: Scope, plain: Mapping[str, bytes]) -> bool | None:
+def _index_fits(place: Place, row: Values, scope: Scope, plain: Mapping[str, tuple[Context, bytes]]) -> bool | None:
     """Whether a row is found under what it says it is called; None where it has no index."""
     column, field = _INDEXED.get(place.name, ("", ""))
     if not column or row[column] is None:
         return None
     try:
-        said = msgspec.json.decode(plain[DETAILS], type=dict[str, object]).get(field)
+        said = msgspec.json.decode(plain[DETAILS][1], type=dict[str, object]).get(field)
     except (KeyError, msgspec.MsgspecError):
         return False
     return isinstance(said, str) and hmac.compare_digest(scope.index(place.name, column, said), row[column])

@@ -157,32 +157,29 @@ def finding(place: Place, row: Values, what: str) -> Finding:
     return Finding(place.name, f"{row['org_id']}/{name}" if "org_id" in row else name, what)
 
 
-def opened(place: Place, row: Values, scope: Scope) -> dict[str, bytes]:
-    """What is sealed in a row, by column.
+def opened(place: Place, row: Values, scope: Scope) -> dict[str, tuple[Context, bytes]]:
+    """What is sealed in a row, by column: where, and what.
 
     Raises:
         Unopened: a value does not open.
     """
-    found: dict[str, bytes] = {}
+    found: dict[str, tuple[Context, bytes]] = {}
     for column in place.sealed:
-        if row[column] is not None:
-            try:
-                found[column] = scope.open(row[column], where_of(place, row, column, found))
-            except SealBroken:
-                raise Unopened(column) from None
+        sealed = row[column]
+        if sealed is None:
+            continue
+        origin = _origin(found) if BOUND.get(place.name) == column else ""
+        where = context(place.table, row, column, origin)
+        try:
+            found[column] = where, scope.open(sealed, where)
+        except SealBroken:
+            raise Unopened(column) from None
     return found
 
 
-def where_of(place: Place, row: Values, column: str, plain: Mapping[str, bytes]) -> Context:
-    """Where a value is sealed. `plain` are the row's other values, opened: they say the origin it is bound to.
-
-    Raises:
-        Unopened: they do not say it.
-    """
-    if BOUND.get(place.name) != column:
-        return context(place.table, row, column)
+def _origin(found: Mapping[str, tuple[Context, bytes]]) -> str:
+    """Where the credential of a row may go, as its details say."""
     try:
-        origin = msgspec.json.decode(plain[DETAILS], type=_Bound).origin
+        return msgspec.json.decode(found[DETAILS][1], type=_Bound).origin
     except (KeyError, msgspec.MsgspecError):
         raise Unopened(DETAILS) from None
-    return context(place.table, row, column, origin)
