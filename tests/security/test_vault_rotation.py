@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import delete, insert, select, update
-from vault_kit import CLOCK, Instance, filled
+from vault_kit import CLOCK, Instance, content_of, filled
 
 from ostiary.core.fault import Fault
 from ostiary.store.database import Database
@@ -65,7 +65,7 @@ async def contents_of(instance: Instance) -> Contents:
 
 def files_of(instance: Instance) -> bytes:
     """Every byte of the keystore's files."""
-    return b"".join(path.read_bytes() for path in sorted(instance.directory.glob("keystore.db*")))
+    return b"".join(content_of(path) for path in sorted(instance.directory.glob("keystore.db*")))
 
 
 async def test_after_a_rotation_old_keys_are_in_no_file_and_old_master_and_root_open_nothing(

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from sqlalchemy import select, update
-from vault_kit import CLOCK, Instance, filled
+from vault_kit import CLOCK, Instance, content_of, filled
 
 from ostiary.core.fault import Fault
 from ostiary.store.directory import Directory
@@ -55,7 +55,7 @@ async def keys_of(instance: Instance, org_id: str) -> list[WrappedKey]:
 
 def files_of(instance: Instance) -> Mapping[str, bytes]:
     """The keystore's files, every byte."""
-    return {path.name: path.read_bytes() for path in instance.directory.glob("keystore.db*")}
+    return {path.name: content_of(path) for path in instance.directory.glob("keystore.db*")}
 
 
 @pytest.mark.attack("CRY-13")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,21 +33,25 @@ from ostiary.vault.wrapper import LocalSeal
 CLOCK = SystemClock()
 NOW = int(CLOCK.now() * 1000)
 
-# A process that has loaded everything and makes a child for each line it reads: a command, which runs as from a shell.
-# It writes the child's number, and how it ended once it is asked: until then the number is nobody else's.
+# A process that has loaded everything and makes a child for each line it reads: the environment, where to write what it
+# says, and a command, which runs as from a shell. It writes the child's number, and once it is asked how it ended: until
+# then the number is nobody else's.
 NURSERY = """
-import os, sys
+import json, os, sys
 import ostiary.cli.vault, ostiary.store.sqlite
 from ostiary.cli.main import main
 for line in sys.stdin:
+    environment, out, error, words = json.loads(line)
     child = os.fork()
     if child == 0:
-        out = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
+        os.dup2(os.open(error, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
         code = 70
         try:
-            code = main(line.split())
+            code = main(words)
         finally:
             sys.stdout.flush()
             os._exit(code)
@@ -51,6 +59,61 @@ for line in sys.stdin:
     sys.stdin.readline()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+class Nursery:
+    """Commands as processes of their own, which can be killed, without the time that loading everything takes."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory()
+        self._out, self._error = (Path(self._directory.name) / name for name in ("out", "error"))
+        self._mother = subprocess.Popen(
+            [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def begin(self, environment: Mapping[str, str], *words: str) -> int:
+        """Begin a command; the number of its process."""
+        self._tell(json.dumps([dict(environment), str(self._out), str(self._error), words]))
+        return self._told()
+
+    def end(self) -> int:
+        """How the last one ended: its exit code, or minus the signal."""
+        self._tell("")
+        return self._told()
+
+    def kill(self, process: int) -> None:
+        """SIGKILL, which one that has ended does not feel."""
+        os.kill(process, signal.SIGKILL)
+
+    def said(self) -> tuple[str, str]:
+        """What the last one wrote, to standard output and to standard error."""
+        return self._out.read_text(), self._error.read_text()
+
+    def close(self) -> None:
+        """End the mother, who has no child any more."""
+        assert self._mother.stdin is not None
+        assert self._mother.stdout is not None
+        self._mother.stdin.close()
+        self._mother.wait(10)
+        self._mother.stdout.close()
+        self._directory.cleanup()
+
+    def _tell(self, line: str) -> None:
+        assert self._mother.stdin is not None
+        self._mother.stdin.write(line + "\n")
+        self._mother.stdin.flush()
+
+    def _told(self) -> int:
+        assert self._mother.stdout is not None
+        return int(self._mother.stdout.readline())
+
+
+@functools.cache
+def nursery() -> Nursery:
+    """One for the whole session."""
+    made = Nursery()
+    atexit.register(made.close)
+    return made
 
 
 class Instance:
@@ -87,62 +150,16 @@ class Instance:
         async with self.opened() as (keyring, database):
             return await verify(database, keyring)
 
-    def run(
-        self, *words: str, given: str | None = None, environment: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run `ostiary vault` with these words to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "ostiary.cli.main", "vault", *words],
-            env={**self.environment, **(environment or {})},
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        nursery().begin({**self.environment, **(environment or {})}, "vault", *words)
+        code = nursery().end()
+        return subprocess.CompletedProcess(words, code, *nursery().said())
 
 
-class Nursery:
-    """Commands as processes that can be killed, without the time that a start takes."""
-
-    def __init__(self, instance: Instance) -> None:
-        self.log = instance.directory.parent / "commands.log"
-        self._mother = subprocess.Popen(
-            [sys.executable, "-c", NURSERY, str(self.log)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            env=instance.environment,
-        )
-
-    def begin(self, command: str) -> int:
-        """Begin a command; the number of its process."""
-        assert self._mother.stdin is not None
-        assert self._mother.stdout is not None
-        self._mother.stdin.write(command + "\n")
-        self._mother.stdin.flush()
-        return int(self._mother.stdout.readline())
-
-    def end(self) -> int:
-        """How the last one ended: its exit code, or minus the signal."""
-        assert self._mother.stdin is not None
-        assert self._mother.stdout is not None
-        self._mother.stdin.write("\n")
-        self._mother.stdin.flush()
-        return int(self._mother.stdout.readline())
-
-    def kill(self, process: int) -> None:
-        """SIGKILL, which one that has ended does not feel."""
-        os.kill(process, signal.SIGKILL)
-
-    def close(self) -> None:
-        """End the mother, who has no child any more."""
-        assert self._mother.stdin is not None
-        assert self._mother.stdout is not None
-        self._mother.stdin.close()
-        assert self._mother.wait(10) == 0
-        self._mother.stdout.close()
+def content_of(path: Path) -> bytes:
+    """The bytes of a file that SQLite may have open in this process, read by another: to close it drops its locks."""
+    return subprocess.run(["cat", str(path)], capture_output=True, check=True, timeout=30).stdout
 
 
 async def filled(instance: Instance, *, keys: int = 40, end_users: int = 200, models: int = 5) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 READERS = 4
 BUSY_MILLISECONDS = 5000
 WAIT_SECONDS = 30
+PRIVATE = 0o600
 _WRITING = "ostiary_writing"
 
 
@@ -74,16 +75,26 @@ class SqliteEngine:
 
 
 def _make_private(path: Path) -> None:
-    """SQLite gives its WAL and index files the mode of the main file, so it is enough to make that one private."""
+    """SQLite gives its WAL and index files the mode of the main file, so it is enough to make that one private.
+
+    A file that is there is never opened here: to close any descriptor of it drops all locks that this process has on it
+    (POSIX), those of SQLite's connections too. Another process would then take the log away from under them.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except PermissionError as error:  # to whoever wants to write, the same as a disk that cannot be written
-        raise OSError(errno.EROFS, "the database file may not be written") from error
-    try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise _read_only() from None
+        if path.stat().st_mode & 0o777 != PRIVATE:
+            path.chmod(PRIVATE)
+    except PermissionError as error:
+        raise _read_only() from error
+
+
+def _read_only() -> OSError:
+    """To whoever wants to write, what may not be written is the same as a disk that cannot be."""
+    return OSError(errno.EROFS, "the database file may not be written")
 
 
 def _configure(raw: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
