@@ -34,7 +34,7 @@ CLOCK = SystemClock()
 NOW = int(CLOCK.now() * 1000)
 
 # A process that has loaded everything and makes a child for each line it reads: the environment, where to write what it
-# says, and a command, which runs as from a shell. It writes the child's number, and once it is asked how it ended: until
+# says, and a command, which runs as from a shell. It writes the child's number, and how it ended once asked: until
 # then the number is nobody else's.
 NURSERY = """
 import json, os, sys
