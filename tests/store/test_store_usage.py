@@ -329,6 +329,7 @@ async def test_a_request_is_found_by_its_id_at_the_time_that_the_id_tells(ledger
         assert await ledger.reports.records(LogFilter(record_id=unknown), limit=10) == []
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # PostgreSQL plans by statistics
 @pytest.mark.parametrize(
     ("where", "index"),
     [
@@ -343,8 +344,6 @@ async def test_a_request_is_found_by_its_id_at_the_time_that_the_id_tells(ledger
 )
 async def test_a_page_of_records_is_read_from_an_index_in_order(ledger: Ledger, where: LogFilter, index: str) -> None:
     """However many rows there are: no scan of the table, and no sort."""
-    if ledger.database.dialect.name != "sqlite":
-        pytest.skip("PostgreSQL plans by statistics; bench/store_rows.py measures it")
     await ledger.directory.user(DEFAULT, "u1")
     condition = await ledger.reports._log_condition(where)
     query = select(usage).where(condition).order_by(usage.c.started.desc(), usage.c.id.desc()).limit(50)

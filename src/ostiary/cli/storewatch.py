@@ -127,7 +127,7 @@ class StoreWatch:
         """New keys are used from here on; what was opened under destroyed ones is forgotten."""
         self._house.journal.renew()
         self._house.book.forget()
-        self._house.names.forget_all()
+        self._house.names.clear()
 
     async def close(self) -> None:
         """Tell the keystore that this process has ended, if it can be told."""

@@ -90,11 +90,6 @@ class Names:
                 found[org_id, kind, text] = ids.get(text, 0)
         return found
 
-    def forget_all(self) -> None:
-        """Remember nothing any more: some texts may be of an organisation whose keys are destroyed."""
-        self._ids.clear()
-        self._texts.clear()
-
     async def ids(
         self, connection: AsyncConnection, scope: Scope, kind: NameKind, texts: Collection[str]
     ) -> dict[str, int]:

@@ -45,10 +45,6 @@ class Recent(Generic[K, V]):
             self._old, self._young = self._young, {}
         self._young[key] = value
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._young, self._old = {}, {}
-
     def drop(self, key: K) -> None:
         """Forget one."""
         self._young.pop(key, None)
