@@ -243,10 +243,12 @@ def test_prv_01_the_scanner_finds_what_is_there(watched: Gateway, tmp_path: Path
     database.commit()
     database.close()
     assert hits(canary, {"db": path.read_bytes()})
-    # and through the running product: a name is metadata, kept on purpose, and found
+    # and beside what the running product leaves: a name that it keeps is sealed, one put there in clear is found
     alias = f"canary{secrets.token_hex(12)}"
     watched.key(key_alias=alias)
-    assert hits({"alias": alias}, left_behind(watched))
+    left = left_behind(watched)
+    assert not hits({"alias": alias}, left)
+    assert hits({"alias": alias}, {**left, "leak": alias.encode()})
 
 
 def test_prv_05_metrics_keep_a_closed_set_of_labels(watched: Gateway) -> None:

@@ -169,6 +169,7 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         tally=tally,
         status=Status(),
     )
+    await house.watch.follow_keys()  # a rotation waits for us from here on
     house.put_in_force(house.compile(loaded, ()))
     try:
         await house.watch.reach()

@@ -77,7 +77,7 @@ class StoreWatch:
                 self._came_back()
             except Fault as fault:
                 self._went_away(fault)
-            await self._follow_keys()
+            await self.follow_keys()
 
     async def _look(self) -> None:
         if not self.ready:
@@ -107,7 +107,8 @@ class StoreWatch:
             house.plane.keys.suspend()
             log().error("the store has been away for too long: known keys are refused until it answers")
 
-    async def _follow_keys(self) -> None:
+    async def follow_keys(self) -> None:
+        """Load what is new in the keystore, and say there that this process has it. Does not raise."""
         keyring, now = self._house.keyring, self._house.clock.monotonic()
         try:
             await keyring.refresh()
