@@ -192,10 +192,10 @@ async def _sum_up(connection: AsyncConnection, day: int) -> None:
         groups = [table[name] for name in names if name != "day"]
         query = select(*places, *counts).where(of_day).group_by(*groups)
         await connection.execute(insert(target).from_select([*names, *_COUNTS], query))
-    query = select(table.org_id, literal("end_user"), literal(day), table.end_user, *counts)
-    query = query.where(of_day).group_by(table.org_id, table.end_user)
-    places = ["org_id", "kind", "day", "label"]
-    await connection.execute(insert(usage_labels).from_select([*places, *_COUNTS], query))
+    labelled = select(table.org_id, literal("end_user"), literal(day), table.end_user, *counts)
+    labelled = labelled.where(of_day).group_by(table.org_id, table.end_user)
+    named = ["org_id", "kind", "day", "label", *_COUNTS]
+    await connection.execute(insert(usage_labels).from_select(named, labelled))
     found = await connection.execute(
         select(table.org_id, table.tags, *counts).where(of_day).group_by(table.org_id, table.tags)
     )
@@ -222,7 +222,7 @@ async def questions(house: House) -> dict[str, object]:
         "tag_activity_page": lambda: house.activity.by_tag(month),
         "key_list": lambda: house.key_rows.page(KeyFilter(), limit=100),
     }
-    found = {}
+    found: dict[str, object] = {}
     for name, ask in asked.items():
         times = []
         for _ in range(ROUNDS):
