@@ -6,6 +6,9 @@ import json
 import os
 import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from bench.rig import MODEL, Rig, Subject, free_port
@@ -62,19 +65,34 @@ def make_keys(subject: Subject, count: int) -> list[str]:
 
 
 def multiply_keys(data: Path, count: int) -> None:
-    """Fill the store of a stopped gateway up to `count` keys, each like the newest but for what must be unique."""
-    [path] = data.glob("*.db")
-    store = sqlite3.connect(path)
-    try:
+    """Fill the store of a stopped gateway up to `count` keys, each like the newest but for what must be unique.
+
+    They are there to be passed over: nobody shows them, and their MACs, which are copies too, would not fit.
+    """
+    with closing(sqlite3.connect(data / "ostiary.db")) as store, store:
         store.row_factory = sqlite3.Row
-        model = dict(store.execute("SELECT * FROM virtual_keys ORDER BY created_at DESC LIMIT 1").fetchone())
         [present] = store.execute("SELECT count(*) FROM virtual_keys").fetchone()
-        rows = (
-            {**model, "id": f"{model['id']}-{number}", "digest": os.urandom(32), "alias": None}
-            for number in range(count - present)
+        fresh = [(f"{number:08d}-{os.urandom(8).hex()}", os.urandom(32)) for number in range(count - present)]
+        model = _newest(store, "virtual_keys", "SELECT * FROM virtual_keys ORDER BY created_at DESC LIMIT 1")
+        _copy(
+            store,
+            "virtual_keys",
+            ({**model, "id": id_, "digest": digest, "alias_index": None} for id_, digest in fresh),
         )
-        columns, places = ", ".join(model), ", ".join(f":{column}" for column in model)
-        with store:
-            store.executemany(f"INSERT INTO virtual_keys ({columns}) VALUES ({places})", rows)
-    finally:
-        store.close()
+        model = _newest(store, "key_digests", "SELECT * FROM key_digests LIMIT 1")
+        _copy(store, "key_digests", ({**model, "key_id": id_, "digest": digest} for id_, digest in fresh))
+
+
+def _newest(store: sqlite3.Connection, table: str, query: str) -> dict[str, object]:
+    row = store.execute(query).fetchone()
+    if row is None:
+        raise RuntimeError(f"{table} has no row to copy")
+    return dict(row)
+
+
+def _copy(store: sqlite3.Connection, table: str, rows: Iterator[dict[str, object]]) -> None:
+    first = next(rows, None)
+    if first is None:
+        return
+    columns, places = ", ".join(first), ", ".join(f":{column}" for column in first)
+    store.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", chain([first], rows))
