@@ -67,13 +67,18 @@ def test_a_store_is_filled_up_with_keys_that_are_all_different(tmp_path: Path) -
 
     with sqlite3.connect(tmp_path / "ostiary.db") as store:
         store.execute(
-            "CREATE TABLE virtual_keys (id TEXT PRIMARY KEY, digest BLOB UNIQUE, alias TEXT UNIQUE, created_at)"
+            "CREATE TABLE virtual_keys (id TEXT PRIMARY KEY, digest BLOB UNIQUE, alias_index BLOB UNIQUE, created_at)"
         )
-        store.execute("INSERT INTO virtual_keys VALUES ('k', ?, 'mine', 1)", (os.urandom(32),))
+        store.execute("CREATE TABLE key_digests (digest BLOB PRIMARY KEY, key_id TEXT UNIQUE)")
+        digest = os.urandom(32)
+        store.execute("INSERT INTO virtual_keys VALUES ('k', ?, x'01', 1)", (digest,))
+        store.execute("INSERT INTO key_digests VALUES (?, 'k')", (digest,))
     store.close()
     multiply_keys(tmp_path, 100)
     with sqlite3.connect(tmp_path / "ostiary.db") as store:
         assert store.execute("SELECT count(*), count(DISTINCT digest) FROM virtual_keys").fetchone() == (100, 100)
+        joined = "SELECT count(*) FROM virtual_keys JOIN key_digests USING (digest) WHERE key_id = id"
+        assert store.execute(joined).fetchone() == (100,)
     store.close()
 
 
