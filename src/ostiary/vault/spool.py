@@ -7,7 +7,6 @@ entry costs one AES-256-GCM and no derivation.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import struct
@@ -17,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.vault.derive import key_and_commitment
 from ostiary.vault.envelope import KEY_ID_LENGTH, SALT_LENGTH
 
 _INFO = b"ostiary/1/journal"
@@ -99,5 +99,4 @@ class Spool:
     def _derive(self, key: bytes, salt: bytes, number: int) -> tuple[bytes, bytes]:
         parts = (_INFO, self._instance.encode(), self._region.encode(), str(number).encode())
         info = b"".join(_LENGTH(len(part)) + part for part in parts)
-        both = hmac.digest(hmac.digest(salt, key, hashlib.sha512), info + b"\x01", hashlib.sha512)
-        return both[:32], both[32:]
+        return key_and_commitment(key, salt, info)

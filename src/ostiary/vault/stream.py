@@ -21,10 +21,9 @@ from typing import BinaryIO
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA512
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.vault.derive import derived, key_and_commitment
 
 MAGIC = b"OSBK"
 FORMAT = 1
@@ -36,7 +35,7 @@ _LAST = 1 << 31
 _PRELUDE = struct.Struct(">4sBI")
 _LENGTH = struct.Struct(">I")
 _KEY_INFO = b"ostiary/1/backup-stream"
-_ID_INFO = b"ostiary/1/backup-stream/id"
+_ID = "backup-stream/id"
 
 
 class StreamBroken(Fault):
@@ -67,7 +66,7 @@ class Head(msgspec.Struct, frozen=True):
 
 def stream_key_id(key: bytes, instance: str) -> str:
     """The name of a backup key, derived from it: 16 hexadecimal digits that tell nothing of the key."""
-    return HKDF(algorithm=SHA512(), length=8, salt=instance.encode(), info=_ID_INFO).derive(key).hex()
+    return derived(key, instance, _ID, 8).hex()
 
 
 class StreamSealer:
@@ -187,8 +186,7 @@ def _derived(key: bytes, salt: bytes, about: About) -> tuple[bytes, bytes]:
         raise ValueError("a backup key has 32 bytes")
     parts = (_KEY_INFO, about.instance.encode(), about.region.encode())
     info = b"".join(_LENGTH.pack(len(part)) + part for part in parts)
-    both = HKDF(algorithm=SHA512(), length=64, salt=salt, info=info).derive(key)
-    return both[:32], both[32:]
+    return key_and_commitment(key, salt, info)
 
 
 def _nonce(number: int, last: bool) -> bytes:
