@@ -11,59 +11,11 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from ostiary.cli.clock import SystemClock
-from ostiary.cli.unlock import key_slots, root_seals
-from ostiary.config.load import load
-from ostiary.config.problem import Severity
-from ostiary.config.shapes import Loaded
-from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.cli.place import Place, bytes_of, refusal
+from ostiary.core.fault import Fault
 from ostiary.store.backup import back_up, fresh_file
-from ostiary.store.database import Database, connect
-from ostiary.store.keystore import DatabaseKeySlots
 from ostiary.store.restore import examine, restore
-from ostiary.vault.keyring import Keyring, open_keyring
 from ostiary.vault.keystore_file import keystore_copy, restore_keystore
-
-DEFAULT_DIRECTORY, DATABASE = "ostiary-data", "ostiary.db"
-
-
-class Place:
-    """Where an instance lies, as its configuration says. `close` shuts what was opened.
-
-    Args:
-        config: the configuration file.
-        environment: the process environment.
-        file: the backup that needs the master key: none is made where it is missing.
-    """
-
-    def __init__(self, config: str | None, environment: Mapping[str, str], file: Path) -> None:
-        self._loaded = _loaded(config, environment)
-        self._environment = environment
-        general = self._loaded.general
-        self.directory = Path(general.data_dir or DEFAULT_DIRECTORY).absolute()
-        self.url = general.database_url.reveal() if general.database_url else f"sqlite:///{self.directory / DATABASE}"
-        self.region = general.region if environment.get("OSTIARY_REGION") else None
-        self.slots: DatabaseKeySlots = key_slots(self._loaded, self.directory)
-        self.seals = root_seals(
-            self._loaded, environment, self.directory, [file, self.directory, file.absolute().parent]
-        )
-        self.clock = SystemClock()
-
-    async def keyring(self) -> Keyring:
-        """The keyring of a keystore that is there."""
-        if self.slots.file is not None and not self.slots.file.exists():
-            raise _refusal(
-                f"there is no keystore {self.slots.file}: restore it first (ostiary restore --keystore FILE)"
-            )
-        return await open_keyring(self.slots, self.seals, self.clock, region=self.region, create=False)
-
-    def database(self) -> Database:
-        """The database. It is not connected yet."""
-        return connect(self.url, strict=self._loaded.ostiary.store.strict_tls)
-
-    async def close(self) -> None:
-        """Close the keystore."""
-        await self.slots.close()
 
 
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -137,25 +89,6 @@ async def _backup_keystore(place: Place, path: Path) -> str:
 
 async def _restore_keystore(place: Place, path: Path) -> str:
     if place.slots.file is not None and place.slots.file.exists():
-        raise _refusal(f"there is a keystore {place.slots.file} already: it is never replaced")
-    contents = await restore_keystore(place.slots, place.seals, _bytes_of(path), place.region)
+        raise refusal(f"there is a keystore {place.slots.file} already: it is never replaced")
+    contents = await restore_keystore(place.slots, place.seals, bytes_of(path), place.region)
     return f"restored {len(contents.keys)} keys; now restore the database"
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _refusal(f"the file {path} cannot be read ({error.strerror})") from None
-
-
-def _loaded(config: str | None, environment: Mapping[str, str]) -> Loaded:
-    loaded = load(config, environment)
-    wrong = next((problem for problem in loaded.problems if problem.severity is Severity.ERROR), None)
-    if wrong is not None:
-        raise _refusal(f"the configuration cannot be used: {wrong}")
-    return loaded
-
-
-def _refusal(public: str) -> Fault:
-    return Fault(Kind.INVALID_REQUEST, public, origin=Origin.GATEWAY)

@@ -26,7 +26,7 @@ from ostiary.cli.house import House, Options
 from ostiary.cli.reload import refuse_errors
 from ostiary.cli.server import ListenError, Server, listen_on
 from ostiary.cli.status import Status
-from ostiary.cli.unlock import unlock
+from ostiary.cli.unlock import database_url, directory_of, unlock
 from ostiary.config.load import load
 from ostiary.config.shapes import Loaded
 from ostiary.core.fault import Fault, Kind
@@ -62,9 +62,7 @@ from ostiary.vault.digest import digester
 from ostiary.vault.purpose import Purpose
 from ostiary.vault.spool import Spool
 
-DEFAULT_DIRECTORY = "ostiary-data"
 ADMIN_DIGEST_FILE = "admin.digest"
-DATABASE = "ostiary.db"
 JOURNAL = "journal"
 
 
@@ -103,7 +101,7 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         log().info("an environment variable that other programs obey is ignored here", variable=name)
     directory = _data_directory(loaded)
     journal_path = directory / JOURNAL
-    url = loaded.general.database_url.reveal() if loaded.general.database_url else f"sqlite:///{directory / DATABASE}"
+    url = database_url(loaded, directory)
     file = sqlite_file(url)
     remains = [path for path in (file, journal_path) if path is not None]
     keyring = await unlock(loaded, environment, directory, clock, remains=remains)
@@ -204,7 +202,7 @@ def _priced(deployment: Deployment) -> Deployment:
 
 
 def _data_directory(loaded: Loaded) -> Path:
-    directory = Path(loaded.general.data_dir or DEFAULT_DIRECTORY).absolute()
+    directory = directory_of(loaded)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""From the configuration to the keyring: which master key, which keystore. It must not replace a key that was lost."""
+"""From the configuration to the keyring: which master key, keystore and database. It must not replace a lost key."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from ostiary.vault.keyring import Keyring, open_keyring
 from ostiary.vault.master import load_master_key
 from ostiary.vault.wrapper import LocalSeal, RootSeal
 
+DEFAULT_DIRECTORY = "ostiary-data"
+DATABASE = "ostiary.db"
 AGAIN_SECONDS = 2.0  # between two questions to a key service that cannot be reached
 
 
@@ -34,10 +36,26 @@ async def unlock(
     try:
         seals()  # what is wrong with a key of our own is said before the keystore is touched
         _refuse_lost(slots.file, remains)
-        return await _opened(slots, seals, clock, loaded.general.region if environment.get("OSTIARY_REGION") else None)
+        return await _opened(slots, seals, clock, region_asked(loaded, environment))
     except BaseException:
         await slots.close()
         raise
+
+
+def directory_of(loaded: Loaded) -> Path:
+    """The data directory, which need not be there."""
+    return Path(loaded.general.data_dir or DEFAULT_DIRECTORY).absolute()
+
+
+def database_url(loaded: Loaded, directory: Path) -> str:
+    """Where the database lies: what the configuration or `DATABASE_URL` names, else a file in the data directory."""
+    url = loaded.general.database_url
+    return url.reveal() if url is not None else f"sqlite:///{directory / DATABASE}"
+
+
+def region_asked(loaded: Loaded, environment: Mapping[str, str]) -> str | None:
+    """The region that the keystore has to be of; None where nobody says so, and it tells its own."""
+    return loaded.general.region if environment.get("OSTIARY_REGION") else None
 
 
 def key_slots(loaded: Loaded, directory: Path) -> DatabaseKeySlots:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import msgspec
 
-from ostiary.cli.backup import Place
 from ostiary.cli.certificates import write_certificate
+from ostiary.cli.place import Place, bytes_of, refusal
 from ostiary.cli.vault_status import show, status_of, when
-from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.core.fault import Fault
 from ostiary.store.database import Database
 from ostiary.store.instance import default_organization
 from ostiary.store.rewrap import SealedValues
@@ -134,7 +134,7 @@ async def _rotate_master(opened: Opened, asked: argparse.Namespace, *, alone: bo
         await rotate_file(keyring, file, _say)
     elif alone:
         public = f"the master key comes from {ENV_VALUE}, which cannot be changed from here"
-        raise _refusal(f"{public}: name the new one by --new-key-file PATH, or a key service by --to URI")
+        raise refusal(f"{public}: name the new one by --new-key-file PATH, or a key service by --to URI")
     else:
         _say(f"the master key comes from {ENV_VALUE} and stays: replace it by --master --new-key-file PATH")
 
@@ -229,14 +229,14 @@ async def _status(opened: Opened, asked: argparse.Namespace) -> int:
 async def _shred(opened: Opened, asked: argparse.Namespace) -> int:
     keyring = opened.keyring
     if asked.check is not None:
-        said = certified(keyring, _bytes_of(Path(asked.check)))
+        said = certified(keyring, bytes_of(Path(asked.check)))
         _say(f"the certificate holds: {len(said.keys)} keys of {said.organization}, {when(said.destroyed_at)}")
         return 0
     states = OrganizationStates(opened.database, keyring, opened.place.clock)
     shredding = Shredding(keyring, states, default_organization(keyring.instance_id), delay_of(opened.environment))
     if not asked.due:
         if asked.organization is None:
-            raise _refusal("name the organisation, or use --due or --check")
+            raise refusal("name the organisation, or use --due or --check")
         organization = await shredding.candidate(asked.organization)
         if asked.undo:
             await shredding.undo(organization)
@@ -264,25 +264,14 @@ def _confirm(organization: Organization, given: str | None) -> None:
     name = organization.name or organization.id
     if given is None:
         if not sys.stdin.isatty():
-            raise _refusal("type the name of the organisation again, after --confirm")
+            raise refusal("type the name of the organisation again, after --confirm")
         print(
             f"This destroys all that is sealed of organisation {organization.id}. Type its name: ", end="", flush=True
         )
         given = sys.stdin.readline().rstrip("\n")
     if given != name:
-        raise _refusal("that is not the name of this organisation; nothing was changed")
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _refusal(f"the file {path} cannot be read ({error.strerror})") from None
+        raise refusal("that is not the name of this organisation; nothing was changed")
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _refusal(public: str) -> Fault:
-    return Fault(Kind.INVALID_REQUEST, public, origin=Origin.GATEWAY)
