@@ -7,12 +7,12 @@ are opened when it has been summed up. What cannot be opened any more is called 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from operator import add
+from operator import add, itemgetter
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec.structs import astuple
-from sqlalchemy import ColumnElement, Select, Table, TextClause, and_, false, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Select, Table, TextClause, and_, false, func, literal_column, select, true, tuple_
 
 from ostiary.core.money import Nano
 from ostiary.core.record import Record
@@ -112,6 +112,7 @@ class UsageReports:
         *,
         largest: int | None = None,
         of: Sequence[Place] | None = None,
+        only: Sequence[str] = _COUNTS,
     ) -> list[Sum]:
         """Sums from the daily rollup, grouped and ordered by `by`.
 
@@ -121,11 +122,12 @@ class UsageReports:
             largest: only so many groups, those of the highest cost, highest first. A text that several organisations
                 use is one group, for whose rank only its costliest organisations count.
             of: only these days and keys, whatever days `where` names.
+            only: what to sum up; the rest of each `Sum` stays zero.
         """
         columns = ["org_id" if name == "organization_id" else name for name in by]
         if of is None:
             table = _rollup(by, where)
-            return await self._sums(table, columns, [await self._daily_condition(table, where)], largest)
+            return await self._sums(table, columns, [await self._daily_condition(table, where)], largest, only)
         keys_of: dict[int, list[str]] = {}
         for day, key_id in of:
             keys_of.setdefault(day, []).append(key_id)
@@ -136,14 +138,15 @@ class UsageReports:
             for start in range(0, len(keys), _IN_LIST):
                 some = usage_daily.c.key_id.in_(keys[start : start + _IN_LIST])
                 conditions.append(and_(condition, some))
-        return await self._sums(usage_daily, columns, conditions, largest)
+        return await self._sums(usage_daily, columns, conditions, largest, only)
 
     async def costliest_keys(self, where: UsageFilter, limit: int) -> list[tuple[Sum, int]]:
         """Sums by day and key of the highest cost, highest first, each with how many rows it is made of."""
         place = usage_daily.c.day, usage_daily.c.key_id
         counts = [func.sum(usage_daily.c[name]) for name in _COUNTS]
         condition = await self._daily_condition(usage_daily, where)
-        query = select(*place, func.count(), *counts).where(condition).group_by(*place)
+        # A key is one organisation's: the group is the same, and the order of the primary key has it together.
+        query = select(*place, func.count(), *counts).where(condition).group_by(usage_daily.c.org_id, *place)
         async with self._database.read() as connection:
             found = await connection.execute(query.order_by(func.sum(usage_daily.c.cost).desc(), *place).limit(limit))
             return [(Sum((day, key_id), *map(int, sums)), rows) for day, key_id, rows, *sums in found]
@@ -201,11 +204,17 @@ class UsageReports:
     # --- within ---
 
     async def _sums(
-        self, table: Table, by: Sequence[str], conditions: Iterable[ColumnElement[bool]], largest: int | None
+        self,
+        table: Table,
+        by: Sequence[str],
+        conditions: Iterable[ColumnElement[bool]],
+        largest: int | None,
+        only: Sequence[str] = _COUNTS,
     ) -> list[Sum]:
         """The sums of all conditions together, by texts."""
         columns = [table.c[_column(table, name)] for name in by]
-        counts = [func.coalesce(func.sum(table.c[name]), 0).label(name) for name in _COUNTS]
+        sums = {name: func.coalesce(func.sum(table.c[name]), 0) for name in only}
+        counts: list[ColumnElement[int]] = [sums.get(name, literal_column("0")) for name in _COUNTS]
         merging = any(name in NAMED or name in OWNED_BY for name in by)
         rows: list[tuple[Any, ...]] = []
         async with self._database.read() as connection:
@@ -219,7 +228,7 @@ class UsageReports:
         texts = [
             await self._texts.of(name, ((row[0], row[position]) for row in rows)) for position, name in enumerate(by, 1)
         ]
-        sums = [
+        found = [
             Sum(
                 tuple(text[value] for text, value in zip(texts, row[1:], strict=False)),
                 *map(int, row[1 + len(by) :]),
@@ -227,11 +236,11 @@ class UsageReports:
             for row in rows
         ]
         if merging:
-            sums = folded(sums, *range(len(by)))
-        sums.sort(key=lambda found: found.place)
+            found = folded(found, *range(len(by)))
+        found.sort(key=lambda one: one.place)
         if largest is not None:
-            sums = sorted(sums, key=lambda found: found.cost, reverse=True)[:largest]
-        return sums
+            found = sorted(found, key=lambda one: one.cost, reverse=True)[:largest]
+        return found
 
     async def _days(
         self, table: Table, condition: ColumnElement[bool], limit: int, offset: int
@@ -289,13 +298,15 @@ class UsageReports:
 
 def folded(sums: Sequence[Sum], *positions: int) -> list[Sum]:
     """The same sums, grouped by these positions of their places only, in the order of first sight."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[Any, list[int]] = {}
+    place_of = itemgetter(*positions) if positions else lambda _place: ()  # one position: the bare value
     for found in sums:
-        place = tuple(found.place[position] for position in positions)
-        _, *counts = astuple(found)
-        before = groups.get(place)
-        groups[place] = counts if before is None else list(map(add, before, counts))
-    return [Sum(place, *counts) for place, counts in groups.items()]
+        place, *counts = astuple(found)
+        group = place_of(place)
+        before = groups.get(group)
+        groups[group] = counts if before is None else list(map(add, before, counts))
+    single = len(positions) == 1
+    return [Sum((group,) if single else group, *counts) for group, counts in groups.items()]
 
 
 def _rollup(by: Sequence[Dimension], where: UsageFilter) -> Table:

@@ -26,8 +26,8 @@ from ostiary.store.reports import Dimension, LabelFilter, Sum, UsageFilter, Usag
 from ostiary.store.usage import DAY_MILLISECONDS
 
 LARGEST_PAGE = 31  # days
-KEYS_SHOWN = 1000  # the costliest of a page
-PARTS_SHOWN = 3000  # rows that the shares of the costliest of those keys are made of
+KEYS_SHOWN = 500  # the costliest of a page
+PARTS_SHOWN = 2000  # rows that the shares of the costliest of those keys are made of
 LABELS_SHOWN = 1000
 LARGEST_CHOICE = 100  # teams or tags of one query
 
@@ -123,7 +123,10 @@ class ActivityService:
         within = msgspec.structs.replace(where, first_day=min(days), last_day=max(days))
         # One look at what has few values; teams may be many, and would multiply the groups.
         together = [name for name in breakdowns if name in _BREAKDOWNS]
-        sums = await self._reports.sums(("day", *(breakdowns[name] for name in together)), within)
+        sums, shown = await asyncio.gather(
+            self._reports.sums(("day", *(breakdowns[name] for name in together)), within),
+            self._reports.costliest_keys(within, KEYS_SHOWN),
+        )
         daily = folded(sums, 0)
         results = {found.place[0]: _day(found) for found in reversed(daily)}
         parts = {name: folded(sums, 0, position) for position, name in enumerate(together, 1)}
@@ -133,18 +136,17 @@ class ActivityService:
             for found in sorted(parts[name], key=lambda found: found.place):
                 results[found.place[0]]["breakdown"][name][found.place[1]] = _part(found)
             await asyncio.sleep(0)
-        await self._by_key(within, results, breakdowns, narrow)
+        await self._by_key(shown, within, results, {name: breakdowns[name] for name in narrow})
         return {"results": list(results.values()), "metadata": _totals(daily)}
 
     async def _by_key(
         self,
+        shown: list[tuple[Sum, int]],
         within: UsageFilter,
         results: dict[int, dict[str, Any]],
-        breakdowns: Mapping[str, Dimension],
-        narrow: Iterable[str],
+        by: Mapping[str, Dimension],
     ) -> None:
         """The costliest keys of these days, and their shares of the breakdowns to be narrowed down by key."""
-        shown = await self._reports.costliest_keys(within, KEYS_SHOWN)
         names = await self._book.names(found.place[1] for found, _ in shown)
 
         def entry(found: Sum) -> dict[str, object]:
@@ -154,7 +156,6 @@ class ActivityService:
         for found, _ in sorted(shown, key=lambda one: one[0].place):
             day, key_id = found.place
             results[day]["breakdown"]["api_keys"][names[key_id].token] = entry(found)
-        by = {name: breakdowns[name] for name in narrow}
         sizes = accumulate(rows for _, rows in shown)
         leading = [found.place for (found, _), sofar in zip(shown, sizes, strict=True) if sofar <= PARTS_SHOWN]
         sums = await self._reports.sums(("day", "key_id", *by.values()), within, of=leading) if by else []

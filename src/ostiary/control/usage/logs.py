@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping
@@ -15,10 +16,11 @@ from ostiary.control.usage.names import KeyBook, KeyNames
 from ostiary.control.usage.queries import SpendLogs, day_range, day_text
 from ostiary.core.clock import Clock
 from ostiary.core.record import Outcome, Record
-from ostiary.store.reports import LogFilter, Sum, UsageFilter, UsageReports
+from ostiary.store.reports import LogFilter, UsageFilter, UsageReports
 from ostiary.store.usage import DAY_MILLISECONDS
 
 LARGEST_PAGE = 1000
+SHARES_SHOWN = 3000  # the costliest users, and models, of the days in a summary
 DEEPEST = 100_000  # rows; beyond it a cursor is asked for
 _FINE = frozenset({Outcome.COMPLETED, Outcome.CLIENT_GONE})
 
@@ -102,7 +104,7 @@ class SpendLogService:
         return [log_view(record, names[record.key_id]) for record in records]
 
     async def _summary(self, asked: SpendLogs) -> list[dict[str, object]]:
-        """One entry a day: what was spent, by user and by model."""
+        """One entry a day: what was spent, and the largest shares by user and by model."""
         today = int(self._clock.now()) * 1000 // DAY_MILLISECONDS
         first, last = day_range(asked.start_date, asked.end_date, today, 1)
         where = UsageFilter(
@@ -111,13 +113,17 @@ class SpendLogService:
             key_id=await self._book.id_of(asked.api_key),
             user_id=asked.user_id,
         )
+        spent, users, models = await asyncio.gather(
+            self._reports.sums(("day",), where, only=("cost",)),
+            self._reports.sums(("day", "user_id"), where, largest=SHARES_SHOWN, only=("cost",)),
+            self._reports.sums(("day", "model"), where, largest=SHARES_SHOWN, only=("cost",)),
+        )
         days: dict[int, dict[str, Any]] = {}
-        for found in await self._reports.sums(("day",), where):
+        for found in spent:
             day = found.place[0]
             days[day] = {"startTime": day_text(day), "spend": dollars(found.cost), "users": {}, "models": {}}
-        for field, dimension in (("users", "user_id"), ("models", "model")):
-            sums: list[Sum] = await self._reports.sums(("day", dimension), where)  # type: ignore[arg-type]
-            for found in sums:
+        for field, shares in (("users", users), ("models", models)):
+            for found in sorted(shares, key=lambda found: found.place):
                 days[found.place[0]][field][found.place[1]] = dollars(found.cost)
         return list(days.values())
 
