@@ -12,8 +12,8 @@ from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.usage import Usage
 from ostiary.wire.dialects.openai_chat.batch import rewritten_line
 from ostiary.wire.dialects.openai_chat.faults import LARGEST_ERROR, decode_fault, encode_fault, encode_fault_event
-from ostiary.wire.dialects.openai_chat.reply import read_usage
-from ostiary.wire.dialects.openai_chat.request import Ask
+from ostiary.wire.dialects.openai_chat.usage import read_usage
+from ostiary.wire.governed import Ask
 
 
 def error(message: str = "no", **more: object) -> bytes:

@@ -11,8 +11,8 @@ from ostiary.core.operation import Meter
 from ostiary.core.price import FREE, Price
 from ostiary.core.usage import Usage
 from ostiary.wire.dialects.openai_chat.raw import answered_usage, asked_usage, read_form
-from ostiary.wire.dialects.openai_chat.request import read
 from ostiary.wire.framing.multipart import boundary_of, parts_of
+from ostiary.wire.governed import read
 
 KIND = b"multipart/form-data; boundary=b0"
 FIELDS = st.lists(

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.core.fault import Fault, Kind
-from ostiary.wire.dialects.openai_chat.request import GOVERNED, OWN, REFUSED, Ask, read
 from ostiary.wire.dialects.openai_chat.wire import ENDPOINTS
 from ostiary.wire.framing.json_scan import outline
+from ostiary.wire.governed import GOVERNED, OWN, REFUSED, Ask, read
 
 WORDS = st.text(max_size=5)
 JSON = st.recursive(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ostiary.core.fault import Kind
 from ostiary.core.usage import Usage
-from ostiary.wire.dialects.openai_chat.stream import StreamTap
+from ostiary.wire.dialects.openai_chat.tap import StreamTap
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
 PLACES = st.lists(st.integers(0, 2000), max_size=12)

@@ -18,7 +18,7 @@ from ostiary.core.usage import Usage
 from ostiary.wire.conversation.parts import Image, Link, Part, Reasoning, Refusal, Seal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.reply import Choice, Finish, Reason, Reply
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind
-from ostiary.wire.dialects.openai_chat.codec_reply import decode_reply, encode_reply
+from ostiary.wire.dialects.openai_chat.reply import decode_reply, encode_reply
 
 
 def written(reply: Reply) -> bytes:

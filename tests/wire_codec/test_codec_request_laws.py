@@ -40,7 +40,7 @@ from ostiary.wire.conversation.parts import (
     UnknownPart,
 )
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind
-from ostiary.wire.dialects.openai_chat.codec_request import decode_request, encode_request
+from ostiary.wire.dialects.openai_chat.request import decode_request, encode_request
 
 
 @given(request=REQUESTS)

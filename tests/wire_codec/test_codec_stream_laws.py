@@ -30,9 +30,9 @@ from ostiary.wire.conversation.fold import fold
 from ostiary.wire.conversation.parts import Image, Link, Reasoning, Seal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.reply import Finish, Reason, Reply
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind
-from ostiary.wire.dialects.openai_chat.codec_reply import decode_reply
-from ostiary.wire.dialects.openai_chat.codec_stream_decode import StreamDecoder
-from ostiary.wire.dialects.openai_chat.codec_stream_encode import StreamEncoder
+from ostiary.wire.dialects.openai_chat.reply import decode_reply
+from ostiary.wire.dialects.openai_chat.stream_decode import StreamDecoder
+from ostiary.wire.dialects.openai_chat.stream_encode import StreamEncoder
 
 PLACES = st.lists(st.integers(0, 5000), max_size=10)
 

@@ -14,8 +14,8 @@ from ostiary.gateway.demo import Demo
 from ostiary.gateway.upstream.response import Response
 from ostiary.wire.conversation.fold import fold
 from ostiary.wire.conversation.parts import Text
-from ostiary.wire.dialects.openai_chat.codec_reply import decode_reply
-from ostiary.wire.dialects.openai_chat.codec_stream_decode import StreamDecoder
+from ostiary.wire.dialects.openai_chat.reply import decode_reply
+from ostiary.wire.dialects.openai_chat.stream_decode import StreamDecoder
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "two words"}]}
 

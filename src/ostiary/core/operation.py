@@ -11,8 +11,10 @@ class Operation(StrEnum):
     """The kinds of work with a codec of their own, and RAW: relayed, metered and limited without translation."""
 
     CHAT = "chat"
+    COUNT = "count"
     COMPLETION = "completion"
     EMBEDDING = "embedding"
+    RERANK = "rerank"
     RAW = "raw"
 
 
@@ -37,9 +39,10 @@ class Meter(StrEnum):
 class Endpoint(msgspec.Struct, frozen=True):
     """One row of the route table.
 
-    `name` is stable and appears in records and metrics ("chat.completions"). `path` is what follows the version
-    prefix, with an optional `{id}` segment ("/files/{id}/content"). `upstream_path` likewise, below the
-    deployment's base URL.
+    `name` is stable and appears in records and metrics ("chat.completions"). `path` is what follows one of the
+    `prefixes`, with an optional `{id}` ("/files/{id}/content") or `{model}` ("/models/{model}:generateContent").
+    `dialect` is the wire format it is spoken in. `streams`: the body may ask for a stream; `streaming`: it always is
+    one, because the path says so.
     """
 
     name: str
@@ -50,3 +53,6 @@ class Endpoint(msgspec.Struct, frozen=True):
     meter: Meter = Meter.TOKENS
     mode: str = "chat"  # the price table's mode
     streams: bool = False
+    dialect: str = "openai_chat"
+    prefixes: tuple[str, ...] = ("/v1", "")
+    streaming: bool = False

@@ -19,7 +19,7 @@ from ostiary.core.snapshot import Deployment, PolicySnapshot
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.ports import Inbound
 from ostiary.gateway.routing.plan import backoff, fallbacks_for, order, retries_for
-from ostiary.wire.dialects.openai_chat.request import asked_retries
+from ostiary.wire.governed import asked_retries
 
 LONGEST_WAIT = 60.0  # seconds a retry may wait for a provider's Retry-After
 TIMER_SLACK = 0.01  # seconds

@@ -20,10 +20,10 @@ from ostiary.wire.conversation.events import Event, Finished, Metered, PartDelta
 from ostiary.wire.conversation.fold import fold
 from ostiary.wire.conversation.parts import Text, ToolResult
 from ostiary.wire.conversation.reply import Finish, Reason
-from ostiary.wire.dialects.openai_chat.codec_reply import encode_reply
-from ostiary.wire.dialects.openai_chat.codec_request import decode_request
-from ostiary.wire.dialects.openai_chat.codec_stream_encode import StreamEncoder
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
+from ostiary.wire.dialects.openai_chat.reply import encode_reply
+from ostiary.wire.dialects.openai_chat.request import decode_request
+from ostiary.wire.dialects.openai_chat.stream_encode import StreamEncoder
 
 WORD_SECONDS = 0.02  # between two words of a stream
 _TEXT = (

@@ -25,7 +25,7 @@ from ostiary.gateway.ports import Inbound
 from ostiary.gateway.relay import Relay
 from ostiary.wire.dialects.openai_chat.faults import encode_fault, encode_fault_event
 from ostiary.wire.dialects.openai_chat.raw import FormAsk
-from ostiary.wire.dialects.openai_chat.request import Ask
+from ostiary.wire.governed import Ask
 
 # Failures of an attempt that a provider may have worked on, and will have billed, though nothing usable came of it.
 _MAYBE_BILLED = (Kind.TRUNCATED, Kind.TIMEOUT, Kind.BAD_ANSWER)

@@ -38,9 +38,9 @@ from ostiary.wire.dialects.openai_chat.raw import (
     read_form,
 )
 from ostiary.wire.dialects.openai_chat.raw_stream import EventTap
-from ostiary.wire.dialects.openai_chat.reply import bad_answer
-from ostiary.wire.dialects.openai_chat.request import Ask, read
-from ostiary.wire.dialects.openai_chat.stream import StreamTap
+from ostiary.wire.dialects.openai_chat.tap import StreamTap
+from ostiary.wire.dialects.openai_chat.usage import bad_answer
+from ostiary.wire.governed import Ask, read
 
 DEFAULT_MODELS = {"moderations": "omni-moderation-latest"}  # where the API names one itself
 

@@ -25,7 +25,7 @@ from ostiary.gateway.policy.authorise import may_use, resolve
 from ostiary.gateway.ports import Inbound, Route
 from ostiary.wire.dialects.openai_chat.batch import rewritten_line
 from ostiary.wire.dialects.openai_chat.raw import FormAsk, read_form
-from ostiary.wire.dialects.openai_chat.request import Ask, read
+from ostiary.wire.governed import Ask, read
 
 MARK = "ost-"
 MAC_BYTES = 16

@@ -11,7 +11,7 @@ from ostiary.control.access.documents import Name, read, wrong
 from ostiary.control.access.keyfields import dollars
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.snapshot import Deployment
-from ostiary.wire.dialects.openai_chat.reply import read_usage
+from ostiary.wire.dialects.openai_chat.usage import read_usage
 
 
 class Serving(Protocol):

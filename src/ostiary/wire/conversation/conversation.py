@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from ostiary.wire.conversation.parts import Part
+from ostiary.wire.conversation.parts import Cache, Part
 from ostiary.wire.conversation.unknown import Rest
 
 
@@ -48,6 +48,7 @@ class Tool(msgspec.Struct, frozen=True, tag=True):
     parameters: msgspec.Raw | None = None
     strict: bool | None = None
     rest: Rest = ()
+    cache: Cache | None = None
 
 
 class UnknownTool(msgspec.Struct, frozen=True, tag=True):
@@ -103,10 +104,17 @@ class Sampling(msgspec.Struct, frozen=True):
 
 
 class Thinking(msgspec.Struct, frozen=True):
-    """How much the model should reason: in words (`effort`) or in tokens."""
+    """Whether (`on`) and how much the model should reason: in words (`effort`) or in tokens (`budget`).
+
+    `effort` is one of none, minimal, low, medium, high, xhigh, max. `adaptive`: on, and as much as the model sees fit.
+    `shown`: how much of it the answer should tell: none, auto, concise or detailed.
+    """
 
     effort: str | None = None
     budget: int | None = None
+    on: bool | None = None
+    adaptive: bool | None = None
+    shown: str | None = None
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +122,10 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
     `max_output` caps all tokens of an answer; `max_text` is the older cap, said without regard to reasoning.
     `choices` is the number of answers wanted. `parallel_calls`: several tool calls in one turn are welcome.
-    `stream_usage`: a stream should end with its usage. None always means: not said.
+    `stream_usage`: a stream should end with its usage. `logprobs`: the chances of the words chosen are wanted, and
+    `top_logprobs` those of so many others each. `tier`: auto, default, flex or priority, or a provider's own word.
+    `store`: the provider may keep the answer; `previous`: the id of the stored answer that this goes on from.
+    None always means: not said.
     """
 
     model: str
@@ -133,4 +144,9 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     stream_usage: bool | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tier: str | None = None
+    store: bool | None = None
+    previous: str | None = None
     rest: Rest = ()

@@ -13,16 +13,17 @@ import msgspec
 
 from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.usage import Usage
-from ostiary.wire.conversation.parts import Part, Seal
-from ostiary.wire.conversation.reply import Finish
+from ostiary.wire.conversation.parts import Citation, Part, Seal
+from ostiary.wire.conversation.reply import Finish, Score
 from ostiary.wire.conversation.unknown import Extra
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
-    """The provider's name for the answer and for the model."""
+    """The provider's name for the answer, for the model, and for the tier of service."""
 
     id: str
     model: str
+    tier: str = ""
 
 
 class PartStart(msgspec.Struct, frozen=True, tag=True):
@@ -42,11 +43,26 @@ class PartDelta(msgspec.Struct, frozen=True, tag=True):
 
 
 class PartEnd(msgspec.Struct, frozen=True, tag=True):
-    """A part is whole. Reasoning may be sealed only now."""
+    """A part is whole. It may be sealed only now."""
 
     choice: int
     index: int
     seal: Seal | None = None
+
+
+class Cited(msgspec.Struct, frozen=True, tag=True):
+    """Where words of a text part come from."""
+
+    choice: int
+    index: int
+    citation: Citation
+
+
+class Scored(msgspec.Struct, frozen=True, tag=True):
+    """The chances of words of a choice; more may follow."""
+
+    choice: int
+    scores: tuple[Score, ...]
 
 
 class Aside(msgspec.Struct, frozen=True, tag=True):
@@ -88,4 +104,4 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
         return Fault(self.kind, self.public, origin=Origin.UPSTREAM, retry=self.retry, status=self.status)
 
 
-Event: TypeAlias = Opened | PartStart | PartDelta | PartEnd | Aside | Metered | Finished | Failed
+Event: TypeAlias = Opened | PartStart | PartDelta | PartEnd | Cited | Scored | Aside | Metered | Finished | Failed

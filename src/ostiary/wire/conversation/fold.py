@@ -10,6 +10,7 @@ import msgspec
 from ostiary.core.usage import Usage
 from ostiary.wire.conversation.events import (
     Aside,
+    Cited,
     Event,
     Failed,
     Finished,
@@ -18,9 +19,10 @@ from ostiary.wire.conversation.events import (
     PartDelta,
     PartEnd,
     PartStart,
+    Scored,
 )
-from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Seal, Text, ToolCall
-from ostiary.wire.conversation.reply import Choice, Finish, Reason, Reply
+from ostiary.wire.conversation.parts import Citation, Part, Reasoning, Refusal, Seal, Text, ToolCall
+from ostiary.wire.conversation.reply import Choice, Finish, Reason, Reply, Score
 from ostiary.wire.conversation.unknown import Extra, Rest
 
 _Key = tuple[str, tuple[str, ...]]
@@ -47,15 +49,20 @@ class _Growing:
         self.part = part
         self.pieces: list[str] = []
         self.seal: Seal | None = None
+        self.citations: list[Citation] = []
 
     def whole(self) -> Part:
         more = "".join(self.pieces)
-        if isinstance(self.part, ToolCall):
-            return msgspec.structs.replace(self.part, arguments=self.part.arguments + more)
-        if isinstance(self.part, Reasoning):
-            return msgspec.structs.replace(self.part, text=self.part.text + more, seal=self.seal or self.part.seal)
-        if isinstance(self.part, (Text, Refusal)):
-            return msgspec.structs.replace(self.part, text=self.part.text + more)
+        match self.part:
+            case ToolCall(arguments=text, seal=seal) as call:
+                return msgspec.structs.replace(call, arguments=text + more, seal=self.seal or seal)
+            case Reasoning(text=text, seal=seal) as thought:
+                return msgspec.structs.replace(thought, text=text + more, seal=self.seal or seal)
+            case Text(text=text, seal=seal, citations=cited) as words:
+                cited = (*cited, *self.citations)
+                return msgspec.structs.replace(words, text=text + more, seal=self.seal or seal, citations=cited)
+            case Refusal(text=text) as refusal:
+                return msgspec.structs.replace(refusal, text=text + more)
         return self.part
 
 
@@ -66,10 +73,12 @@ class _Open:
         self.parts: dict[int, _Growing] = {}
         self.finish = Finish(Reason.OTHER)
         self.rest: dict[_Key, list[Extra]] = {}
+        self.scores: list[Score] = []
 
     def whole(self, index: int) -> Choice:
         parts = tuple(part.whole() for _, part in sorted(self.parts.items()))
-        return Choice(index, parts, self.finish, _sorted(_joined(pieces) for pieces in self.rest.values()))
+        rest = _sorted(_joined(pieces) for pieces in self.rest.values())
+        return Choice(index, parts, self.finish, rest, tuple(self.scores))
 
 
 class _Answer:
@@ -78,7 +87,7 @@ class _Answer:
     def __init__(self) -> None:
         self._choices: dict[int, _Open] = {}
         self._usage: Usage | None = None
-        self._id = self._model = ""
+        self._id = self._model = self._tier = ""
         self._rest: dict[_Key, Extra] = {}
 
     def take(self, event: Event) -> None:
@@ -89,12 +98,16 @@ class _Answer:
                 self._choice(choice).parts[index] = _Growing(part)
             case PartEnd(choice, index, seal):
                 self._choices[choice].parts[index].seal = seal
+            case Cited(choice, index, citation):
+                self._choices[choice].parts[index].citations.append(citation)
+            case Scored(choice, scores):
+                self._choice(choice).scores += scores
             case Finished(choice, finish):
                 self._choice(choice).finish = finish
             case Metered(usage):
                 self._usage = usage
-            case Opened(id, model):
-                self._id, self._model = id or self._id, model or self._model
+            case Opened(id, model, tier):
+                self._id, self._model, self._tier = id or self._id, model or self._model, tier or self._tier
             case Aside(None, extra):
                 self._rest[extra.said_by, extra.path] = extra
             case Aside(int(choice), extra):
@@ -105,7 +118,7 @@ class _Answer:
     def reply(self) -> Reply:
         choices = tuple(choice.whole(index) for index, choice in sorted(self._choices.items()))
         rest = _sorted(self._rest.values())
-        return Reply(choices=choices, usage=self._usage, id=self._id, model=self._model, rest=rest)
+        return Reply(choices=choices, usage=self._usage, id=self._id, model=self._model, rest=rest, tier=self._tier)
 
     def _choice(self, index: int) -> _Open:
         return self._choices.setdefault(index, _Open())

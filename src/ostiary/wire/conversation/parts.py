@@ -32,34 +32,13 @@ class Stored(msgspec.Struct, frozen=True, tag=True):
 Source: TypeAlias = Link | Inline | Stored
 
 
-class Text(msgspec.Struct, frozen=True, tag=True):
-    """Words."""
+class Cache(msgspec.Struct, frozen=True):
+    """A mark: the prompt up to here, this part included, may be kept for the next request.
 
-    text: str
-    rest: Rest = ()
+    `ttl` is how long, in the words all dialects share ("5m", "1h"); None: as long as the provider likes.
+    """
 
-
-class Image(msgspec.Struct, frozen=True, tag=True):
-    """A picture. `detail` is the resolution asked for, None where none is."""
-
-    source: Source
-    detail: str | None = None
-    rest: Rest = ()
-
-
-class Audio(msgspec.Struct, frozen=True, tag=True):
-    """Sound."""
-
-    source: Source
-    rest: Rest = ()
-
-
-class Document(msgspec.Struct, frozen=True, tag=True):
-    """A file to read."""
-
-    source: Source
-    name: str | None = None
-    rest: Rest = ()
+    ttl: str | None = None
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -69,12 +48,64 @@ class Seal(msgspec.Struct, frozen=True):
     value: str
 
 
+class Citation(msgspec.Struct, frozen=True):
+    """Where words of a model come from.
+
+    `start` and `end` are places in the text they stand with, in characters; `quote` is what the source says there.
+    `rest` holds what else the dialect says of the source.
+    """
+
+    url: str | None = None
+    title: str | None = None
+    quote: str | None = None
+    start: int | None = None
+    end: int | None = None
+    rest: Rest = ()
+
+
+class Text(msgspec.Struct, frozen=True, tag=True):
+    """Words. `seal`: a proof that some models attach to what they say."""
+
+    text: str
+    rest: Rest = ()
+    citations: tuple[Citation, ...] = ()
+    cache: Cache | None = None
+    seal: Seal | None = None
+
+
+class Image(msgspec.Struct, frozen=True, tag=True):
+    """A picture. `detail` is the resolution asked for, None where none is."""
+
+    source: Source
+    detail: str | None = None
+    rest: Rest = ()
+    cache: Cache | None = None
+
+
+class Audio(msgspec.Struct, frozen=True, tag=True):
+    """Sound."""
+
+    source: Source
+    rest: Rest = ()
+    cache: Cache | None = None
+
+
+class Document(msgspec.Struct, frozen=True, tag=True):
+    """A file to read or to watch."""
+
+    source: Source
+    name: str | None = None
+    rest: Rest = ()
+    cache: Cache | None = None
+
+
 class Reasoning(msgspec.Struct, frozen=True, tag=True):
-    """What a model thought, as far as it says so."""
+    """What a model thought, as far as it says so. `hidden`: it says nothing, and `seal` is all there is."""
 
     text: str
     seal: Seal | None = None
     rest: Rest = ()
+    hidden: bool = False
 
 
 class Refusal(msgspec.Struct, frozen=True, tag=True):
@@ -85,13 +116,18 @@ class Refusal(msgspec.Struct, frozen=True, tag=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True, tag=True):
-    """A model asks for a tool. `arguments` is the text the model wrote: JSON, or anything at all where `free`."""
+    """A model asks for a tool. `arguments` is the text the model wrote: JSON, or anything at all where `free`.
+
+    `seal`: a proof that some models attach to a call, and ask for when it is answered.
+    """
 
     id: str
     name: str
     arguments: str
     free: bool = False
     rest: Rest = ()
+    cache: Cache | None = None
+    seal: Seal | None = None
 
 
 class UnknownPart(msgspec.Struct, frozen=True, tag=True):
@@ -111,6 +147,8 @@ class ToolResult(msgspec.Struct, frozen=True, tag=True):
     call_id: str
     parts: tuple[Content, ...]
     failed: bool = False
+    rest: Rest = ()
+    cache: Cache | None = None
 
 
 Part: TypeAlias = Content | Reasoning | ToolCall | ToolResult

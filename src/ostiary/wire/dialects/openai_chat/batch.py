@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from ostiary.core.fault import Fault, Kind
-from ostiary.wire.dialects.openai_chat.request import Ask, read
+from ostiary.wire.governed import Ask, read
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode

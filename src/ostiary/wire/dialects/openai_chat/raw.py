@@ -13,9 +13,9 @@ from ostiary.core.fault import Fault, Kind
 from ostiary.core.operation import BodyKind, Endpoint, Meter, Operation
 from ostiary.core.price import FREE, Price
 from ostiary.core.usage import Usage
-from ostiary.wire.dialects.openai_chat.reply import read_usage
-from ostiary.wire.dialects.openai_chat.request import OWN, REFUSED, Ask, Edit, apply, count
+from ostiary.wire.dialects.openai_chat.usage import read_usage
 from ostiary.wire.framing.multipart import Part, boundary_of, parts_of
+from ostiary.wire.governed import OWN, REFUSED, Ask, Edit, apply, count
 
 _RAW = Operation.RAW
 _FORM = BodyKind.MULTIPART

@@ -11,8 +11,8 @@ import msgspec
 
 from ostiary.core.fault import Fault
 from ostiary.core.usage import Usage
-from ostiary.wire.dialects.openai_chat.reply import ABSENT, WireUsage, hidden_error
-from ostiary.wire.dialects.openai_chat.stream import DONE
+from ostiary.wire.dialects.openai_chat.tap import DONE
+from ostiary.wire.dialects.openai_chat.usage import ABSENT, WireUsage, hidden_error
 from ostiary.wire.framing.sse import SseFramer, event_data
 
 

@@ -1,128 +1,256 @@
-"""What the gateway reads of an answer: usage and the error a provider may hide in a 200. It must not keep content.
+"""Chat answers from and to the pivot. It must not make an answer of what is none.
 
-Usage convention of this dialect: `prompt_tokens` includes cached and audio tokens, `completion_tokens` includes
-reasoning and audio tokens (OpenAI API reference, CompletionUsage). Images use `input_tokens`/`output_tokens`; some
-compatible servers report cached tokens beside the details (`prompt_cache_hit_tokens`).
+Source: OpenAI API reference, the chat completion object (official Python SDK 3.54, `ChatCompletion`); reasoning as most
+compatible servers write it, `reasoning_content` or `reasoning`. A reply may have several choices; their order is that
+of their indices. Nulls and empty lists say nothing in an answer and are not kept.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.usage import Usage
-from ostiary.wire.dialects.openai_chat.faults import decode_fault
+from ostiary.wire.conversation.members import EMPTY_LIST, NULL, Members, with_rest
+from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
+from ostiary.wire.conversation.reply import Choice, Finish, Reason, Reply
+from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, Rest, inexpressible, losses_of
+from ostiary.wire.dialects.openai_chat.parts import (
+    CONTENT,
+    DIALECT,
+    INTEGER,
+    RAW,
+    RAWS,
+    STRING,
+    TOOL_CALLS,
+    decode_call,
+    decode_part,
+    encode_call,
+    encode_part,
+    is_call,
+    is_plain,
+)
+from ostiary.wire.dialects.openai_chat.usage import WireUsage, bad_answer, hidden_error
 
-_MOST = 10**12  # beyond this a count is no count, and would not fit where it is stored
-ABSENT = msgspec.Raw(b"null")  # stands for a member that is not there; compared by identity
-
-
-class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    audio_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    cache_creation_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
-
-
-class WireUsage(msgspec.Struct):
-    """The `usage` object in its several spellings."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
-    prompt_cache_hit_tokens: int | None = None
-    total_tokens: int | None = None
-    seconds: float | None = None
-
-    def to_usage(self) -> Usage | None:
-        """The usage in the house's convention; None where no number is stated, or one that cannot be meant."""
-        stated = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
-        made = self.completion_tokens if self.completion_tokens is not None else self.output_tokens
-        if stated is None and made is None and self.total_tokens is None and self.seconds is None:
-            return None
-        into = stated if stated is not None else (self.total_tokens or 0) - (made or 0)
-        ins = self.prompt_tokens_details or self.input_tokens_details
-        outs = self.completion_tokens_details or self.output_tokens_details
-        cached = written = heard = thought = spoken = 0
-        if ins is not None:
-            cached, heard = ins.cached_tokens or 0, ins.audio_tokens or 0
-            written = ins.cache_write_tokens or ins.cache_creation_tokens or 0
-        if outs is not None:
-            thought, spoken = outs.reasoning_tokens or 0, outs.audio_tokens or 0
-        cached = cached or self.prompt_cache_hit_tokens or 0
-        seconds = self.seconds or 0.0
-        counts = (into, made or 0, cached, written, thought, heard, spoken)
-        if min(*counts, seconds) < 0 or max(*counts, seconds) > _MOST:
-            return None
-        return Usage(*counts, milliseconds=round(seconds * 1000))
+# The kinds of parts in the order this dialect says them, and the member of those that are one text.
+REASONING, TEXT, OTHER, REFUSAL, CALL = range(5)
+MEMBERS = {REASONING: "reasoning_content", TEXT: CONTENT, REFUSAL: "refusal"}
+# Members of an answer that are content; what else is unknown is a remark on it.
+_BINDING = frozenset({"audio", "content", "function_call", "refusal", "tool_calls"})
+_REASONS = {reason.value: reason for reason in Reason if reason is not Reason.OTHER}
+_SAYS_NOTHING = frozenset({NULL, bytes(EMPTY_LIST), b"{}"})
+_usage = msgspec.json.Decoder(WireUsage)
+_encode = msgspec.json.Encoder().encode
 
 
-class _Reply(msgspec.Struct):
-    usage: WireUsage | None = None
-    error: msgspec.Raw = ABSENT
-    choices: msgspec.Raw = ABSENT
-
-
-_reply = msgspec.json.Decoder(_Reply).decode
-_any = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-def read_usage(body: bytes) -> Usage | None:
-    """The usage an answer states; None where it states none that makes sense.
+def decode_reply(body: bytes) -> Reply:
+    """The reply an answer's body tells.
 
     Raises:
-        Fault: BAD_ANSWER for a body that is not a JSON object; the provider's error where the body is one.
+        Fault: BAD_ANSWER for what is no chat completion; the provider's error where the body is one.
     """
+    members = readable(body)
+    if members is None:
+        raise bad_answer()
+    raws = members.take("choices", RAWS)
+    if raws is None:
+        raise hidden_error(body) if error_of(members) else bad_answer()
+    choices = sorted((_choice(raw, place) for place, raw in enumerate(raws)), key=lambda choice: choice.index)
+    usage = take_usage(members)
+    named = members.take("id", STRING) or "", members.take("model", STRING) or ""
+    rest = meaningful(members, "created", "object", "error")
+    return Reply(choices=tuple(choices), usage=usage, id=named[0], model=named[1], rest=rest)
+
+
+def truncated() -> Fault:
+    """The fault for a stream that did not come to its end."""
+    return Fault(Kind.TRUNCATED, "the provider's answer ended too early", origin=Origin.UPSTREAM, retry=Retry.SAME)
+
+
+def readable(data: bytes) -> Members | None:
+    """The members of an answer or of a chunk; None for what is no JSON object in UTF-8."""
     try:
-        reply = _reply(body)
-    except msgspec.ValidationError:
-        _require_object(body)
-        return None  # an answer whose usage is not of the expected types is still an answer
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise bad_answer() from None
-    if reply.error is not ABSENT and reply.choices is ABSENT and bytes(reply.error) != b"null":
-        raise hidden_error(body)
-    return reply.usage.to_usage() if reply.usage is not None else None
+        data.decode()
+    except UnicodeDecodeError:
+        return None
+    return Members.of(data)
 
 
-def _require_object(body: bytes) -> None:
-    try:
-        _any(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise bad_answer() from None
+def error_of(members: Members) -> bool:
+    """Whether there is an error object."""
+    error = members.take("error", RAW)
+    if error is not None:
+        members.put_back("error", error)
+    return error is not None
 
 
-def hidden_error(body: bytes) -> Fault:
-    """The fault for an error object that came with status 200."""
-    code = _code_of(body)
-    return decode_fault(code if 400 <= code < 600 else 502, body)
+def take_usage(members: Members) -> Usage | None:
+    """The usage stated; None where none is, or none that makes sense."""
+    usage = members.take("usage", _usage)
+    members.take("usage", RAW)
+    return usage.to_usage() if usage is not None else None
 
 
-def _code_of(body: bytes) -> int:
-    class _Coded(msgspec.Struct):
-        code: int | str | None = None
-        status: int | str | None = None
-
-    try:
-        error = msgspec.json.decode(_any(body)["error"], type=_Coded)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
-        return 502
-    for value in (error.code, error.status):
-        if isinstance(value, int) or (isinstance(value, str) and len(value) == 3 and value.isdecimal()):
-            return int(value)
-    return 502
+def meaningful(members: Members, *known: str) -> Rest:
+    """What is left of an answer without the members named, and without what says nothing."""
+    for name in known:
+        members.take(name, RAW)
+    return tuple(extra for extra in members.rest(DIALECT, _BINDING) if bytes(extra.value) not in _SAYS_NOTHING)
 
 
-def bad_answer() -> Fault:
-    """The fault for an answer that is no answer."""
-    return Fault(Kind.BAD_ANSWER, "the provider's answer is not readable", origin=Origin.UPSTREAM, retry=Retry.NEXT)
+def take_reasoning(message: Members) -> str:
+    """What the model thought, in either spelling; "" for nothing."""
+    told, also = message.take("reasoning_content", STRING), message.take("reasoning", STRING)
+    return told or also or ""
+
+
+def finish_of(word: str | None) -> Finish:
+    """The pivot's reason for a finish reason; None is OTHER."""
+    if word is None:
+        return Finish(Reason.OTHER)
+    if word in _REASONS:
+        return Finish(_REASONS[word])
+    return Finish(Reason.TOOL_CALLS if word == "function_call" else Reason.OTHER, word, DIALECT)
+
+
+def word_of(finish: Finish) -> str:
+    """The finish reason for the pivot's reason; an unknown end is a stop."""
+    if finish.word and finish.said_by == DIALECT:
+        return finish.word
+    return "stop" if finish.reason is Reason.OTHER else finish.reason.value
+
+
+def _choice(raw: msgspec.Raw, place: int) -> Choice:
+    members = Members.of(raw)
+    if members is None or "message" not in members:
+        raise bad_answer()
+    message = members.inside("message")
+    message.take("role", STRING)
+    index = members.take("index", INTEGER)
+    finish = finish_of(members.take("finish_reason", STRING))
+    parts: list[Part] = []
+    thought = take_reasoning(message)
+    if thought:
+        parts.append(Reasoning(thought))
+    parts += _content(message)
+    refusal = message.take("refusal", STRING)
+    if refusal:
+        parts.append(Refusal(refusal))
+    parts += [decode_call(call, numbered=True) for call in message.take(TOOL_CALLS, RAWS) or ()]
+    return Choice(place if index is None else index, tuple(parts), finish, meaningful(members))
+
+
+def _content(message: Members) -> list[Part]:
+    """The words as one text, then what is no plain text."""
+    text = message.take(CONTENT, STRING)
+    others: list[Part] = []
+    if text is None:
+        text, others = content_pieces(message.take(CONTENT, RAWS) or [])
+    return [Text(text), *others] if text else others
+
+
+def content_pieces(raws: list[msgspec.Raw]) -> tuple[str, list[Part]]:
+    """A list of content as its plain text and the rest; some servers answer so."""
+    words, others = "", []
+    for raw in raws:
+        part = decode_part(raw)
+        if isinstance(part, Text) and is_plain([part]):
+            words += part.text
+        else:
+            others.append(UnknownPart(DIALECT, CONTENT, raw))
+    return words, list(others)
+
+
+def encode_reply(reply: Reply, *, id: str, created: int, model: str) -> Encoded:  # noqa: A002  # the wire's word
+    """The body of an answer, under the names and time given, and what it does not say.
+
+    Args:
+        reply: the answer.
+        id: what the client is to know it by.
+        created: Unix seconds.
+        model: the model as the client knows it.
+
+    Raises:
+        Fault: INVALID_REQUEST for content this dialect cannot say.
+    """
+    losses = losses_of(reply.rest, DIALECT, "")
+    choices = [_encode_choice(choice, losses) for choice in reply.choices]
+    document: dict[str, Any] = {"id": id, "object": "chat.completion", "created": created, "model": model}
+    document["choices"] = choices
+    if reply.usage is not None:
+        document["usage"] = encode_usage(reply.usage)
+    return Encoded(_encode(with_rest(document, reply.rest, DIALECT)), tuple(losses))
+
+
+def _encode_choice(choice: Choice, losses: list[Loss]) -> dict[str, Any]:
+    where = f"choices.{choice.index}"
+    losses += losses_of(choice.rest, DIALECT, where)
+    if not in_order(choice.parts):
+        losses.append(Loss(LossKind.SHAPE, where))
+    message: dict[str, Any] = {"role": "assistant"}
+    lists: list[Any] = []
+    for position, part in enumerate(choice.parts):
+        place = f"{where}.parts.{position}"
+        match part:
+            case Text(text) | Reasoning(text) | Refusal(text):
+                losses += losses_of(part.rest, DIALECT, place)
+                if isinstance(part, Reasoning) and part.seal is not None:
+                    losses.append(Loss(LossKind.SEAL, place))
+                name = MEMBERS[rank(part)]
+                message[name] = message.get(name, "") + text
+            case ToolCall() | UnknownPart() if is_call(part):
+                message.setdefault(TOOL_CALLS, []).append(encode_call(part, place, losses))
+            case UnknownPart():
+                lists.append(encode_part(part, place, losses))
+            case _:
+                raise inexpressible(place)
+    if lists:
+        words = message.get(CONTENT)
+        message[CONTENT] = [{"type": "text", "text": words}, *lists] if words else lists
+    document: dict[str, Any] = {"index": choice.index, "message": message, "finish_reason": word_of(choice.finish)}
+    with_rest(document, choice.rest, DIALECT)
+    for name in (CONTENT, "refusal"):
+        message.setdefault(name, None)
+    document.setdefault("logprobs", None)
+    return document
+
+
+def rank(part: Part) -> int:
+    """The place of a part among the kinds of parts of an answer, in the order in which this dialect says them."""
+    match part:
+        case Reasoning():
+            return REASONING
+        case Text():
+            return TEXT
+        case Refusal():
+            return REFUSAL
+    return CALL if is_call(part) else OTHER
+
+
+def in_order(parts: Sequence[Part]) -> bool:
+    """Whether this dialect says these parts in this order and division."""
+    ranks = [rank(part) for part in parts]
+    return ranks == sorted(ranks) and all(ranks.count(kind) < 2 for kind in MEMBERS)
+
+
+def encode_usage(usage: Usage) -> dict[str, Any]:
+    """The `usage` object."""
+    document: dict[str, Any] = {
+        "prompt_tokens": usage.input,
+        "completion_tokens": usage.output,
+        "total_tokens": usage.total,
+    }
+    if usage.special:
+        document["prompt_tokens_details"] = {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_creation,
+            "audio_tokens": usage.audio_input,
+        }
+        document["completion_tokens_details"] = {
+            "reasoning_tokens": usage.reasoning,
+            "audio_tokens": usage.audio_output,
+        }
+    return document

@@ -1,398 +1,297 @@
-"""What the gateway reads of a request without decoding it, and the smallest edits that make it ready for a provider.
+"""Chat requests from and to the pivot. It must not judge values: what has not the documented type is kept as it came.
 
-It must not change a byte outside the governed fields: the provider receives what the client wrote.
+Source: OpenAI API reference, create chat completion (official Python SDK 3.54, `CompletionCreateParams`). `top_k` is
+not OpenAI's, but nearly every compatible server's. Duplicate members: the last counts, and it alone travels on.
 
-How duplicates are caught without a full decode. The typed decoder keeps the last of two equal members, another parser
-may keep the first, so a governed member must stand once. Its quoted name is counted in the raw bytes: once or never
-is proof that no second member can be written literally. An escaped spelling of a name (`"\\u006dodel"`) needs a
-`\\u00` followed by 5, 6 or 7; where that occurs, or a count is above one, or there are more brackets than the depth
-cap, the exact outline is made (`json_scan`) and judged. The rare case pays, the common one does not.
+Shapes that say the same are told apart by what is left of a list once its items were taken: an empty list in `rest`
+at `content`, `stop`, `tools` or `tool_calls` stands for "it was a list".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any
 
 import msgspec
 
 from ostiary.core.fault import Fault, Kind
-from ostiary.wire.framing.json_scan import Member, MisshapenError, Outline, check_shape, outline
-
-Edit: TypeAlias = tuple[int, int, bytes]  # replace body[start:end] by these bytes
-
-# Members whose value decides where a request goes, what it may cost or what is inspected. They must stand once.
-GOVERNED = (
-    "model",
-    "messages",
-    "prompt",
-    "input",
-    "stream",
-    "stream_options",
-    "max_tokens",
-    "max_completion_tokens",
-    "n",
-    "user",
-    "tools",
+from ostiary.wire.conversation.conversation import (
+    Call,
+    Conversation,
+    Format,
+    Message,
+    Sampling,
+    Shape,
+    Thinking,
+    Tool,
+    ToolChoice,
+    UnknownMessage,
+    UnknownTool,
 )
-# Members that would choose a host, a credential or a mock in other gateways. A client may not send them.
-REFUSED = frozenset(
+from ostiary.wire.conversation.members import EMPTY_LIST, Members, with_rest
+from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, find, inexpressible, losses_of
+from ostiary.wire.dialects.openai_chat.messages import decode_message, encode_message
+from ostiary.wire.dialects.openai_chat.parts import DIALECT, INTEGER, RAW, RAWS, STRING
+
+# Members that are content or constraints; the others are knobs.
+_BINDING = frozenset(
     {
-        "api_base",
-        "base_url",
-        "api_key",
-        "api_version",
-        "api_type",
-        "azure_endpoint",
-        "azure_ad_token",
-        "organization",
-        "extra_headers",
-        "headers",
-        "default_headers",
-        "model_list",
-        "litellm_params",
-        "litellm_credential_name",
-        "litellm_embedding_config",
-        "custom_llm_provider",
-        "user_config",
-        "router_settings",
-        "fallbacks",
-        "context_window_fallbacks",
-        "content_policy_fallbacks",
-        "context_window_fallback_dict",
-        "mock_response",
-        "mock_tool_calls",
-        "mock_timeout",
-        "mock_delay",
-        "mock_testing_fallbacks",
-        "mock_testing_context_fallbacks",
-        "mock_testing_content_policy_fallbacks",
-        "mock_testing_context_window_fallbacks",
-        "mock_testing_rate_limit_error",
-        "aws_access_key_id",
-        "aws_secret_access_key",
-        "aws_session_token",
-        "aws_region_name",
-        "aws_role_name",
-        "aws_bedrock_runtime_endpoint",
-        "vertex_credentials",
-        "vertex_project",
-        "vertex_location",
-        "proxy",
-        "ssl_verify",
-        "http_client",
-        "guardrails",
-        "disable_global_guardrails",
+        "audio",
+        "function_call",
+        "functions",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "modalities",
+        "model",
+        "moderation",
+        "n",
+        "parallel_tool_calls",
+        "response_format",
+        "stop",
+        "tool_choice",
+        "tools",
+        "web_search_options",
     }
 )
-# Members other gateways take as instructions to themselves. They are obeyed or inert here and never travel on.
-OWN = frozenset(
-    {
-        "num_retries",
-        "disable_fallbacks",
-        "tags",
-        "litellm_metadata",
-        "litellm_call_id",
-        "litellm_trace_id",
-        "litellm_session_id",
-        "drop_params",
-        "additional_drop_params",
-        "allowed_openai_params",
-        "caching",
-        "cache",
-        "no-log",
-        "priority",
-        "timeout",
-        "stream_timeout",
-    }
-)
-
-_SPECIAL = REFUSED | OWN
-_QUOTED = {name: f'"{name}"'.encode() for name in GOVERNED}
-_ESCAPED_LETTER = tuple(rb"\u00" + digit for digit in (b"5", b"6", b"7"))
-_INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
-
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_string = msgspec.json.Decoder(str).decode
-_scalar = msgspec.json.Decoder(str | int | float | bool | None).decode
-_whole = msgspec.json.Decoder(int | None).decode
+_NUMBER = msgspec.json.Decoder(int | float)
+_FLAG = msgspec.json.Decoder(bool)
+_STRINGS = msgspec.json.Decoder(list[str])
+_LABELS = msgspec.json.Decoder(dict[str, str])
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_CALLS = {call.value: call for call in Call}
+_SHAPES = {"text": Shape.TEXT, "json_object": Shape.JSON, "json_schema": Shape.SCHEMA}
+_SHAPE_WORDS = {shape: word for word, shape in _SHAPES.items()}
 _encode = msgspec.json.Encoder().encode
 
 
-class Ask:
-    """A request as the gateway understands it, able to write itself for a target.
+def decode_request(body: bytes) -> Conversation:
+    """The conversation a request body asks for.
 
-    `members` are the outermost members as raw JSON. `max_output` is the output cap the client named, times `n`; None
-    where he named none. `wants_usage`: the client asked for usage in the stream. `own`: members that were
-    instructions to the gateway, never sent on.
+    Raises:
+        Fault: MALFORMED for what is no JSON object in UTF-8; INVALID_REQUEST where `messages` is no list of objects.
     """
-
-    __slots__ = (
-        "_outline",
-        "body",
-        "content_type",
-        "max_output",
-        "members",
-        "model",
-        "own",
-        "stream",
-        "user",
-        "wants_usage",
+    members = Members.of(body) if _is_text(body) else None
+    if members is None:
+        raise Fault(Kind.MALFORMED, "the request body is not a valid JSON object")
+    options = members.inside("stream_options")
+    return Conversation(
+        model=members.take("model", STRING) or "",
+        messages=_messages(members),
+        tools=_tools(members),
+        tool_choice=_tool_choice(members),
+        parallel_calls=members.take("parallel_tool_calls", _FLAG),
+        format=_format(members),
+        sampling=Sampling(
+            temperature=members.take("temperature", _NUMBER),
+            top_p=members.take("top_p", _NUMBER),
+            top_k=members.take("top_k", INTEGER),
+            frequency_penalty=members.take("frequency_penalty", _NUMBER),
+            presence_penalty=members.take("presence_penalty", _NUMBER),
+            seed=members.take("seed", INTEGER),
+        ),
+        thinking=Thinking(effort=members.take("reasoning_effort", STRING)),
+        stop=_stop(members),
+        max_output=members.take("max_completion_tokens", INTEGER),
+        max_text=members.take("max_tokens", INTEGER),
+        choices=members.take("n", INTEGER),
+        stream=members.take("stream", _FLAG),
+        stream_usage=options.take("include_usage", _FLAG),
+        user=members.take("user", STRING),
+        metadata=members.take("metadata", _LABELS),
+        rest=members.rest(DIALECT, _BINDING),
     )
 
-    def __init__(self, body: bytes, members: dict[str, msgspec.Raw], model: str, found: Outline | None) -> None:
-        self.body = body
-        self.members = members
-        self.model = model
-        self._outline = found
-        self.own: dict[str, msgspec.Raw] = {}
-        self.content_type = b"application/json"
-        self.stream = "stream" in members and _flag(members, "stream")
-        self.user = _text(members, "user") if "user" in members else ""
-        self.max_output = _output_cap(members)
-        self.wants_usage = self.stream and "stream_options" in members and _asks_usage(members["stream_options"])
 
-    def patched(self, model: str, *, include_usage: bool, defaults: Sequence[tuple[str, bytes]] = ()) -> bytes:
-        """The body for one target: `model` replaced, usage asked for in a stream, absent defaults added.
-
-        Everything else keeps its bytes, order and white space; only members meant for the gateway are cut out.
-        """
-        changed: dict[str, bytes] = {}
-        added: list[bytes] = []
-        if model != self.model or "model" not in self.members:
-            changed["model"] = _encode(model)
-        if include_usage and self.stream and not self.wants_usage:
-            if "stream_options" in self.members:
-                changed["stream_options"] = _with_usage(self.members["stream_options"])
-            else:
-                added.append(_INCLUDE_USAGE)
-        for name, value in defaults:
-            if name not in self.members:
-                added.append(b'"%s":%s' % (name.encode(), value))
-        if self.own:
-            return self._rewritten(changed, added)
-        edits: list[Edit] = []
-        for name, value in changed.items():
-            place = self._place(name)
-            if place is None:
-                added.append(b'"%s":%s' % (name.encode(), value))
-            else:
-                edits.append((*place, value))
-        if added:
-            close = self.body.rindex(b"}")
-            edits.append((close, close, b"," + b",".join(added) if self.members else b",".join(added)))
-        return apply(self.body, edits)
-
-    def _place(self, name: str) -> tuple[int, int] | None:
-        """The byte range of a member's value; None when there is no such member."""
-        if name not in self.members:
-            return None
-        if self._outline is None:
-            start = _value_start(self.body, _QUOTED[name])
-            raw = bytes(self.members[name])
-            if start is not None and self.body.startswith(raw, start):
-                return start, start + len(raw)
-        return next((m.value_start, m.value_end) for m in self._scan().members if m.key == name)
-
-    def _scan(self) -> Outline:
-        if self._outline is None:
-            self._outline = _outline(self.body)
-        return self._outline
-
-    def _rewritten(self, changed: dict[str, bytes], added: list[bytes]) -> bytes:
-        """The body without the gateway's own members: the kept ones keep their bytes, in their order."""
-        found = self._scan()
-        kept = [self._written(member, changed) for member in found.members if member.key not in OWN]
-        missing = [b'"%s":%s' % (n.encode(), v) for n, v in changed.items() if n not in self.members]
-        return b"{" + b",".join(kept + missing + added) + self.body[found.close :]
-
-    def _written(self, member: Member, changed: dict[str, bytes]) -> bytes:
-        value = changed.get(member.key)
-        if value is None:
-            return self.body[member.start : member.value_end]
-        return self.body[member.start : member.value_start] + value
-
-
-def read(body: bytes, *, max_depth: int, model: str = "", default_model: str = "") -> Ask:
-    """Read what governs a JSON request.
-
-    Args:
-        body: the request body.
-        max_depth: the deepest nesting accepted.
-        model: the model the path named; a different one in the body is refused.
-        default_model: the model meant where nothing names one.
+def encode_request(conversation: Conversation) -> Encoded:
+    """The request body for a conversation, and what it does not say.
 
     Raises:
-        Fault: MALFORMED for what is no JSON object or ambiguous, INVALID_REQUEST for governed fields of a wrong type
-            for members a client may not send, and for a number of retries that is none.
+        Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
     """
+    losses = losses_of(conversation.rest, DIALECT, "")
+    messages = [
+        encode_message(message, f"messages.{index}", losses) for index, message in enumerate(conversation.messages)
+    ]
+    document = {"messages": messages, **_knobs(conversation, losses)}
+    if conversation.model or find(conversation.rest, DIALECT, "model") is None:
+        document["model"] = conversation.model
+    if conversation.tools:
+        document["tools"] = [
+            _encode_tool(tool, f"tools.{index}", losses) for index, tool in enumerate(conversation.tools)
+        ]
+    if conversation.tool_choice is not None:
+        document["tool_choice"] = _encode_choice(conversation.tool_choice)
+    if conversation.format is not None:
+        document["response_format"] = _encode_format(conversation.format, losses)
+    if conversation.stop:
+        alone = len(conversation.stop) == 1 and find(conversation.rest, DIALECT, "stop") is None
+        document["stop"] = conversation.stop[0] if alone else conversation.stop
+    if conversation.stream_usage is not None:
+        document["stream_options"] = {"include_usage": conversation.stream_usage}
+    return Encoded(_encode(with_rest(document, conversation.rest, DIALECT)), tuple(losses))
+
+
+def _knobs(conversation: Conversation, losses: list[Loss]) -> dict[str, Any]:
+    """The members that are plain values."""
+    if conversation.thinking.budget is not None:
+        losses.append(Loss(LossKind.KNOB, "thinking.budget"))
+    sampling = conversation.sampling
+    values = {
+        "parallel_tool_calls": conversation.parallel_calls,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "seed": sampling.seed,
+        "reasoning_effort": conversation.thinking.effort,
+        "max_completion_tokens": conversation.max_output,
+        "max_tokens": conversation.max_text,
+        "n": conversation.choices,
+        "stream": conversation.stream,
+        "user": conversation.user,
+        "metadata": conversation.metadata,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_text(body: bytes) -> bool:
     try:
-        check_shape(body, max_depth)
-        members = _members(body)
-    except MisshapenError as error:
-        raise Fault(Kind.MALFORMED, f"the request body is not acceptable JSON: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Fault(Kind.MALFORMED, "the request body is not a valid JSON object") from None
-    found = _judge(body, members)
-    named = _text(members, "model") if "model" in members else ""
-    if model and named not in ("", model):
-        raise Fault(Kind.INVALID_REQUEST, "the body names another model than the path", param="model")
-    model = model or named or default_model
-    if not model:
-        raise Fault(Kind.INVALID_REQUEST, "the request names no model", param="model")
-    own = not _SPECIAL.isdisjoint(members)
-    if own:
-        _refuse(members)
-    ask = Ask(body, members, model, found)
-    if own:
-        ask.own = {name: value for name, value in members.items() if name in OWN}
-        asked_retries(ask.own)
-    return ask
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def asked_retries(own: dict[str, msgspec.Raw]) -> int | None:
-    """The caller's `num_retries`; None where he named none.
+def _messages(members: Members) -> tuple[Message | UnknownMessage, ...]:
+    raws = members.take("messages", RAWS)
+    if raws is None:
+        raise Fault(Kind.INVALID_REQUEST, "'messages' must be a list", param="messages")
+    return tuple(decode_message(raw, f"messages.{index}") for index, raw in enumerate(raws))
 
-    Raises:
-        Fault: INVALID_REQUEST for what is not a whole number.
-    """
-    raw = own.get("num_retries")
+
+def _stop(members: Members) -> tuple[str, ...]:
+    one = members.take("stop", STRING)
+    if one is not None:
+        return (one,)
+    several = members.take("stop", _STRINGS)
+    if several is not None and len(several) < 2:
+        members.put_back("stop", EMPTY_LIST)
+    return tuple(several or ())
+
+
+def _tools(members: Members) -> tuple[Tool | UnknownTool, ...]:
+    raws = members.take("tools", RAWS)
+    if raws == []:
+        members.put_back("tools", EMPTY_LIST)
+    return tuple(_decode_tool(raw) for raw in raws or ())
+
+
+def _decode_tool(raw: msgspec.Raw) -> Tool | UnknownTool:
+    members = Members.of(raw)
+    if members is None or members.take("type", STRING) != "function":
+        return UnknownTool(DIALECT, raw)
+    inner = members.inside("function")
+    name = inner.take("name", STRING)
+    if name is None:
+        return UnknownTool(DIALECT, raw)
+    description, strict = inner.take("description", STRING), inner.take("strict", _FLAG)
+    parameters = _object(inner, "parameters")
+    return Tool(name, description, parameters, strict, members.rest(DIALECT, {"function"}))
+
+
+def _object(members: Members, name: str) -> msgspec.Raw | None:
+    """A member that is an object, as it stands; any other value is left."""
+    raw = members.take(name, RAW)
+    if raw is not None and not bytes(raw).startswith(b"{"):
+        members.put_back(name, raw)
+        return None
+    return raw
+
+
+def _encode_tool(tool: Tool | UnknownTool, where: str, losses: list[Loss]) -> Any:
+    if isinstance(tool, UnknownTool):
+        if tool.said_by != DIALECT:
+            raise inexpressible(where)
+        return tool.value
+    losses += losses_of(tool.rest, DIALECT, where)
+    values = {"description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
+    function = {"name": tool.name, **{name: value for name, value in values.items() if value is not None}}
+    return with_rest({"type": "function", "function": function}, tool.rest, DIALECT)
+
+
+def _tool_choice(members: Members) -> ToolChoice | None:
+    word = members.take("tool_choice", STRING)
+    if word is not None:
+        if word in _CALLS:
+            return ToolChoice(_CALLS[word])
+        members.put_back("tool_choice", msgspec.Raw(_encode(word)))
+        return None
+    raw = members.take("tool_choice", RAW)
+    choice = _named_choice(raw) if raw is not None else None
+    if choice is None and raw is not None:
+        members.put_back("tool_choice", raw)
+    return choice
+
+
+def _named_choice(raw: msgspec.Raw) -> ToolChoice | None:
+    """A choice of functions by name; None for any other, which stays as it came."""
+    members = Members.of(raw)
+    if members is None:
+        return None
+    name = _function_name(raw)
+    if name is not None:
+        return ToolChoice(Call.REQUIRED, (name,))
+    inner = members.inside("allowed_tools")
+    call = _CALLS.get(inner.take("mode", STRING) or "")
+    names = [_function_name(tool) for tool in inner.take("tools", RAWS) or ()]
+    known = tuple(name for name in names if name is not None)
+    if members.take("type", STRING) != "allowed_tools" or members.rest(DIALECT) or len(known) < len(names):
+        return None
+    if call is None or not known or (call is Call.REQUIRED and len(known) == 1):
+        return None  # the last would come back as the choice of one function
+    return ToolChoice(call, known)
+
+
+def _function_name(raw: msgspec.Raw) -> str | None:
+    members = Members.of(raw)
+    if members is None or members.take("type", STRING) != "function":
+        return None
+    name = members.inside("function").take("name", STRING)
+    return name if not members.rest(DIALECT) else None
+
+
+def _encode_choice(choice: ToolChoice) -> Any:
+    tools = [{"type": "function", "function": {"name": name}} for name in choice.names]
+    if not tools:
+        return choice.call.value
+    if choice.call is Call.REQUIRED and len(tools) == 1:
+        return tools[0]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.call.value, "tools": tools}}
+
+
+def _format(members: Members) -> Format | None:
+    raw = members.take("response_format", RAW)
     if raw is None:
         return None
-    try:
-        number = _whole(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Fault(Kind.INVALID_REQUEST, "'num_retries' must be a whole number", param="num_retries") from None
-    return None if number is None else max(number, 0)
-
-
-def _judge(body: bytes, members: dict[str, msgspec.Raw]) -> Outline | None:
-    """None when the bytes cannot hide a duplicate; else the outline, after judging it."""
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            raise Fault(Kind.MALFORMED, "the request body is not valid UTF-8") from None
-    if not _suspicious(body, members):
+    inner = Members.of(raw)
+    shape = _SHAPES.get(inner.take("type", STRING) or "") if inner is not None else None
+    if inner is None or shape is None or (shape is Shape.SCHEMA and "json_schema" not in inner):
+        members.put_back("response_format", raw)
         return None
-    found = _outline(body)
-    seen: set[str] = set()
-    for member in found.members:
-        if member.key in seen and (member.key in _QUOTED or member.key in _SPECIAL):
-            raise Fault(Kind.MALFORMED, f"the member {member.key!r} stands twice in the request", param=member.key)
-        seen.add(member.key)
-    return found
+    if shape is not Shape.SCHEMA:
+        return Format(shape, rest=inner.rest(DIALECT))
+    asked = inner.inside("json_schema")
+    name, description = asked.take("name", STRING), asked.take("description", STRING)
+    schema, strict = _object(asked, "schema"), asked.take("strict", _FLAG)
+    return Format(shape, name, description, schema, strict, inner.rest(DIALECT, {"json_schema"}))
 
 
-def _suspicious(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
-    for name in members:
-        quoted = _QUOTED.get(name)
-        if quoted is not None and body.count(quoted) != 1:
-            return True
-    return rb"\u00" in body and any(letter in body for letter in _ESCAPED_LETTER)
-
-
-def _outline(body: bytes) -> Outline:
-    try:
-        return outline(body)
-    except MisshapenError as error:
-        raise Fault(Kind.MALFORMED, f"the request body is not acceptable JSON: {error}") from None
-
-
-def _refuse(members: dict[str, msgspec.Raw]) -> None:
-    for name in members:
-        if name in REFUSED:
-            raise Fault(Kind.INVALID_REQUEST, f"the member {name!r} is not accepted from a client", param=name)
-
-
-def _text(members: dict[str, msgspec.Raw], name: str) -> str:
-    """A member that is a string; "" for null.
-
-    Raises:
-        Fault: INVALID_REQUEST for any other type.
-    """
-    raw = members[name]
-    try:
-        return _string(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        if bytes(raw) == b"null":
-            return ""
-        raise Fault(Kind.INVALID_REQUEST, f"{name!r} must be a string", param=name) from None
-
-
-def _flag(members: dict[str, msgspec.Raw], name: str) -> bool:
-    raw = bytes(members[name])
-    if raw not in (b"true", b"false", b"null"):
-        raise Fault(Kind.INVALID_REQUEST, f"{name!r} must be a boolean", param=name)
-    return raw == b"true"
-
-
-def _output_cap(members: dict[str, msgspec.Raw]) -> int | None:
-    cap = None
-    for name in ("max_completion_tokens", "max_tokens"):
-        if name in members and (named := count(members, name)) is not None:
-            cap = named if cap is None else max(cap, named)  # whichever of two the provider obeys
-    if cap is None:
-        return None
-    return cap * max(count(members, "n") or 1, 1) if "n" in members else cap
-
-
-def count(members: dict[str, msgspec.Raw], name: str) -> int | None:
-    """A member that is a number of tokens or choices, None for null. Bounded, whatever the client wrote.
-
-    Raises:
-        Fault: INVALID_REQUEST for what is no number.
-    """
-    try:
-        value = _scalar(members[name])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        value = ""
-    if value is None:
-        return None
-    if isinstance(value, (str, bool)) or value != value or abs(value) > 1e12:
-        raise Fault(Kind.INVALID_REQUEST, f"{name!r} must be a number", param=name)
-    return max(int(value), 0)
-
-
-def _asks_usage(options: msgspec.Raw) -> bool:
-    if bytes(options) == b"null":
-        return False
-    try:
-        return bytes(_members(options).get("include_usage", b"")) == b"true"
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Fault(Kind.INVALID_REQUEST, "'stream_options' must be an object", param="stream_options") from None
-
-
-def _with_usage(options: msgspec.Raw) -> bytes:
-    fields = {} if bytes(options) == b"null" else _members(options)
-    fields["include_usage"] = msgspec.Raw(b"true")
-    return _encode(fields)
-
-
-def _value_start(body: bytes, quoted: bytes) -> int | None:
-    """The offset of the value after `quoted` and a colon; None where the bytes are not that plain."""
-    position = body.find(quoted)
-    if position < 0:
-        return None
-    position = _past_space(body, position + len(quoted))
-    return _past_space(body, position + 1) if body[position : position + 1] == b":" else None
-
-
-def _past_space(body: bytes, position: int) -> int:
-    while body[position : position + 1] in (b" ", b"\t", b"\n", b"\r"):
-        position += 1
-    return position
-
-
-def apply(body: bytes, edits: list[Edit]) -> bytes:
-    """`body` with the edits made. Edits do not overlap."""
-    if not edits:
-        return body
-    edits.sort()
-    pieces: list[bytes] = []
-    position = 0
-    for start, end, replacement in edits:
-        pieces += (body[position:start], replacement)
-        position = end
-    pieces.append(body[position:])
-    return b"".join(pieces)
+def _encode_format(asked: Format, losses: list[Loss]) -> Any:
+    losses += losses_of(asked.rest, DIALECT, "format")
+    document: dict[str, Any] = {"type": _SHAPE_WORDS[asked.shape]}
+    values = {"name": asked.name, "description": asked.description, "schema": asked.schema, "strict": asked.strict}
+    said = {name: value for name, value in values.items() if value is not None}
+    if said:
+        document["json_schema"] = said
+    return with_rest(document, asked.rest, DIALECT)

@@ -27,7 +27,7 @@ from ostiary.wire.conversation.events import (
 from ostiary.wire.conversation.members import Members
 from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.unknown import Extra, Rest
-from ostiary.wire.dialects.openai_chat.codec_parts import (
+from ostiary.wire.dialects.openai_chat.parts import (
     ARGUMENTS,
     CONTENT,
     DIALECT,
@@ -36,7 +36,7 @@ from ostiary.wire.dialects.openai_chat.codec_parts import (
     STRING,
     TOOL_CALLS,
 )
-from ostiary.wire.dialects.openai_chat.codec_reply import (
+from ostiary.wire.dialects.openai_chat.reply import (
     CALL,
     OTHER,
     REASONING,
@@ -51,7 +51,7 @@ from ostiary.wire.dialects.openai_chat.codec_reply import (
     take_usage,
     truncated,
 )
-from ostiary.wire.dialects.openai_chat.reply import bad_answer, hidden_error
+from ostiary.wire.dialects.openai_chat.usage import bad_answer, hidden_error
 from ostiary.wire.framing.sse import SseFramer, event_data
 
 _DONE = b"[DONE]"

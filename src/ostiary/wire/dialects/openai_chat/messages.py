@@ -17,7 +17,7 @@ from ostiary.wire.conversation.conversation import Message, Role, UnknownMessage
 from ostiary.wire.conversation.members import EMPTY_LIST, Members, with_rest
 from ostiary.wire.conversation.parts import Content, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, UnknownPart
 from ostiary.wire.conversation.unknown import Loss, LossKind, Rest, find, inexpressible, losses_of
-from ostiary.wire.dialects.openai_chat.codec_parts import (
+from ostiary.wire.dialects.openai_chat.parts import (
     CONTENT,
     DIALECT,
     RAWS,

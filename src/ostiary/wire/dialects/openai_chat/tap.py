@@ -15,7 +15,7 @@ import msgspec
 
 from ostiary.core.fault import Fault
 from ostiary.core.usage import Usage
-from ostiary.wire.dialects.openai_chat.reply import ABSENT, WireUsage, bad_answer, hidden_error
+from ostiary.wire.dialects.openai_chat.usage import ABSENT, WireUsage, bad_answer, hidden_error
 from ostiary.wire.framing.sse import SseFramer, event_data
 
 

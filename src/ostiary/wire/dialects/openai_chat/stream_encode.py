@@ -25,7 +25,8 @@ from ostiary.wire.conversation.events import (
 from ostiary.wire.conversation.members import with_rest
 from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind, Rest, inexpressible, losses_of
-from ostiary.wire.dialects.openai_chat.codec_parts import (
+from ostiary.wire.dialects.openai_chat.faults import encode_fault_event
+from ostiary.wire.dialects.openai_chat.parts import (
     ARGUMENTS,
     CONTENT,
     DIALECT,
@@ -34,7 +35,7 @@ from ostiary.wire.dialects.openai_chat.codec_parts import (
     encode_part,
     is_call,
 )
-from ostiary.wire.dialects.openai_chat.codec_reply import (
+from ostiary.wire.dialects.openai_chat.reply import (
     CALL,
     MEMBERS,
     encode_usage,
@@ -42,7 +43,6 @@ from ostiary.wire.dialects.openai_chat.codec_reply import (
     truncated,
     word_of,
 )
-from ostiary.wire.dialects.openai_chat.faults import encode_fault_event
 
 _encode = msgspec.json.Encoder().encode
 
