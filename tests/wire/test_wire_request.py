@@ -154,10 +154,31 @@ def test_the_model_of_the_path_is_written_into_a_body_without_one() -> None:
 
 
 def test_a_body_that_hides_its_names_in_too_many_parts_is_refused() -> None:
-    body = b'{"model":"m","x":[' + b"[]," * 60_000 + b'"model"]}'
+    body = b'{"model": "m","x":[' + b"[]," * 60_000 + b'"model"]}'
     with pytest.raises(Fault) as caught:
         read(body, max_depth=64)
     assert caught.value.kind is Kind.MALFORMED
+
+
+def test_a_body_without_room_for_a_second_member_needs_no_closer_look() -> None:
+    body = b'{"model":"m","x":[' + b"[]," * 60_000 + b'"model"]}'
+    assert read(body, max_depth=64).model == "m"
+
+
+@given(st.lists(st.sampled_from(["model", "messages", "x", "m\u00e9"]), min_size=1, max_size=6), st.data())
+def test_a_second_governed_member_is_found_whatever_fills_the_body(names: list[str], data: st.DataObject) -> None:
+    values = [data.draw(st.sampled_from(['"model"', '"m"', '{"model":"messages"}', "[]"])) for _ in names]
+    gap = data.draw(st.sampled_from(["", " ", "  "]))
+    written = [f'"{name}":{gap}"m"' if name == "model" else f'"{name}":{gap}{value}'
+               for name, value in zip(names, values, strict=True)]  # fmt: skip
+    body = ("{" + f",{gap}".join(written) + "}").encode()
+    twice = names.count("model") > 1 or names.count("messages") > 1
+    if twice:
+        with pytest.raises(Fault) as caught:
+            read(body, max_depth=64, default_model="d")
+        assert caught.value.kind is Kind.MALFORMED
+    else:
+        assert read(body, max_depth=64, default_model="d").body == body
 
 
 def test_what_a_model_is_asked_for_is_posted_as_json() -> None:

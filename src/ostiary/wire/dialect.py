@@ -8,7 +8,7 @@ client's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -73,7 +73,7 @@ class Encoder(Protocol):
         ...
 
 
-class Peeked(msgspec.Struct, frozen=True):
+class Peeked(NamedTuple):
     """What governs a request beside its model: the cap on its output in tokens (None: none named), and its end user."""
 
     max_output: int | None = None

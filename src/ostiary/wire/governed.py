@@ -5,18 +5,20 @@ It must not change a byte outside the governed fields: the provider receives wha
 How duplicates are caught without a full decode. The typed decoder keeps the last of two equal members, another parser
 may keep the first, so a governed member must stand once. Its quoted name is counted in the raw bytes: once or never
 is proof that no second member can be written literally. An escaped spelling of a name (`"\\u006dodel"`) needs a
-`\\u00` followed by 5, 6 or 7; where that occurs, or a count is above one, or there are more brackets than the depth
-cap, the exact outline is made (`json_scan`) and judged. The rare case pays, the common one does not.
+`\\u00` followed by 5, 6 or 7; where that occurs, or a count is above one, the length decides: members, quotes, colons
+and commas that fill the body to the last byte leave no room for another member. Only where that fails, too (blanks
+between members, escapes in names), the exact outline is made (`json_scan`) and judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
 
 from ostiary.core.fault import Fault, Kind
+from ostiary.wire.dialect import Peeked
 from ostiary.wire.framing.json_scan import Member, MisshapenError, Outline, check_shape, outline
 
 Edit: TypeAlias = tuple[int, int, bytes]  # replace body[start:end] by these bytes
@@ -34,6 +36,20 @@ GOVERNED = (
     "n",
     "user",
     "tools",
+    # of other dialects
+    "system",
+    "instructions",
+    "max_output_tokens",
+    "metadata",
+    "previous_response_id",
+    "contents",
+    "systemInstruction",
+    "system_instruction",
+    "generationConfig",
+    "generation_config",
+    "inferenceConfig",
+    "toolConfig",
+    "tool_config",
 )
 # Members that would choose a host, a credential or a mock in other gateways. A client may not send them.
 REFUSED = frozenset(
@@ -122,15 +138,16 @@ _encode = msgspec.json.Encoder().encode
 class Ask:
     """A request as the gateway understands it, able to write itself for a target.
 
-    `members` are the outermost members as raw JSON. `max_output` is the output cap the client named, times `n`; None
-    where he named none. `wants_usage`: the client asked for usage in the stream. `own`: members that were
-    instructions to the gateway, never sent on.
+    `members` are the outermost members as raw JSON. `max_output` is the output cap the client named, for all answers
+    together; None where he named none. `wants_usage`: the client asked for usage in the stream. `own`: members that
+    were instructions to the gateway, never sent on. `in_path`: the dialect names the model in the path, not here.
     """
 
     __slots__ = (
         "_outline",
         "body",
         "content_type",
+        "in_path",
         "max_output",
         "members",
         "model",
@@ -140,16 +157,19 @@ class Ask:
         "wants_usage",
     )
 
-    def __init__(self, body: bytes, members: dict[str, msgspec.Raw], model: str, found: Outline | None) -> None:
+    def __init__(
+        self, body: bytes, members: dict[str, msgspec.Raw], model: str, found: Outline | None, *, in_path: bool = False
+    ) -> None:
         self.body = body
         self.members = members
         self.model = model
         self._outline = found
         self.own: dict[str, msgspec.Raw] = {}
         self.content_type = b"application/json"
+        self.in_path = in_path
         self.stream = "stream" in members and _flag(members, "stream")
-        self.user = _text(members, "user") if "user" in members else ""
-        self.max_output = _output_cap(members)
+        self.user = ""
+        self.max_output: int | None = None
         self.wants_usage = self.stream and "stream_options" in members and _asks_usage(members["stream_options"])
 
     def patched(self, model: str, *, include_usage: bool, defaults: Sequence[tuple[str, bytes]] = ()) -> bytes:
@@ -159,7 +179,7 @@ class Ask:
         """
         changed: dict[str, bytes] = {}
         added: list[bytes] = []
-        if model != self.model or "model" not in self.members:
+        if not self.in_path and (model != self.model or "model" not in self.members):
             changed["model"] = _encode(model)
         if include_usage and self.stream and not self.wants_usage:
             if "stream_options" in self.members:
@@ -213,14 +233,39 @@ class Ask:
         return self.body[member.start : member.value_start] + value
 
 
-def read(body: bytes, *, max_depth: int, model: str = "", default_model: str = "") -> Ask:
+def peek_openai(members: Mapping[str, msgspec.Raw]) -> Peeked:
+    """The cap on output times `n`, and `user`, as the OpenAI API says them on all its endpoints but Responses.
+
+    Raises:
+        Fault: INVALID_REQUEST for wrong types.
+    """
+    cap = None
+    for name in ("max_completion_tokens", "max_tokens"):
+        if name in members and (named := count(members, name)) is not None:
+            cap = named if cap is None else max(cap, named)  # whichever of two the provider obeys
+    if cap is not None and "n" in members:
+        cap *= max(count(members, "n") or 1, 1)
+    return Peeked(cap, text(members, "user") if "user" in members else "")
+
+
+def read(
+    body: bytes,
+    *,
+    max_depth: int,
+    peek: Callable[[Mapping[str, msgspec.Raw]], Peeked] = peek_openai,
+    model: str = "",
+    default_model: str = "",
+    in_path: bool = False,
+) -> Ask:
     """Read what governs a JSON request.
 
     Args:
         body: the request body.
         max_depth: the deepest nesting accepted.
+        peek: the dialect's, for what else governs.
         model: the model the path named; a different one in the body is refused.
         default_model: the model meant where nothing names one.
+        in_path: the dialect has no member for the model.
 
     Raises:
         Fault: MALFORMED for what is no JSON object or ambiguous, INVALID_REQUEST for governed fields of a wrong type
@@ -234,7 +279,7 @@ def read(body: bytes, *, max_depth: int, model: str = "", default_model: str = "
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Fault(Kind.MALFORMED, "the request body is not a valid JSON object") from None
     found = _judge(body, members)
-    named = _text(members, "model") if "model" in members else ""
+    named = text(members, "model") if "model" in members and not in_path else ""
     if model and named not in ("", model):
         raise Fault(Kind.INVALID_REQUEST, "the body names another model than the path", param="model")
     model = model or named or default_model
@@ -243,7 +288,8 @@ def read(body: bytes, *, max_depth: int, model: str = "", default_model: str = "
     own = not _SPECIAL.isdisjoint(members)
     if own:
         _refuse(members)
-    ask = Ask(body, members, model, found)
+    ask = Ask(body, members, model, found, in_path=in_path)
+    ask.max_output, ask.user = peek(members)
     if own:
         ask.own = {name: value for name, value in members.items() if name in OWN}
         asked_retries(ask.own)
@@ -288,8 +334,15 @@ def _suspicious(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
     for name in members:
         quoted = _QUOTED.get(name)
         if quoted is not None and body.count(quoted) != 1:
-            return True
-    return rb"\u00" in body and any(letter in body for letter in _ESCAPED_LETTER)
+            return not _filled(body, members)
+    if rb"\u00" in body and any(letter in body for letter in _ESCAPED_LETTER):
+        return not _filled(body, members)
+    return False
+
+
+def _filled(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
+    """Whether these members, with a colon, a comma and two quotes each, are all that the body has room for."""
+    return len(body) == 1 + sum(len(name.encode()) + len(memoryview(raw)) + 4 for name, raw in members.items())
 
 
 def _outline(body: bytes) -> Outline:
@@ -305,7 +358,7 @@ def _refuse(members: dict[str, msgspec.Raw]) -> None:
             raise Fault(Kind.INVALID_REQUEST, f"the member {name!r} is not accepted from a client", param=name)
 
 
-def _text(members: dict[str, msgspec.Raw], name: str) -> str:
+def text(members: Mapping[str, msgspec.Raw], name: str) -> str:
     """A member that is a string; "" for null.
 
     Raises:
@@ -327,17 +380,7 @@ def _flag(members: dict[str, msgspec.Raw], name: str) -> bool:
     return raw == b"true"
 
 
-def _output_cap(members: dict[str, msgspec.Raw]) -> int | None:
-    cap = None
-    for name in ("max_completion_tokens", "max_tokens"):
-        if name in members and (named := count(members, name)) is not None:
-            cap = named if cap is None else max(cap, named)  # whichever of two the provider obeys
-    if cap is None:
-        return None
-    return cap * max(count(members, "n") or 1, 1) if "n" in members else cap
-
-
-def count(members: dict[str, msgspec.Raw], name: str) -> int | None:
+def count(members: Mapping[str, msgspec.Raw], name: str) -> int | None:
     """A member that is a number of tokens or choices, None for null. Bounded, whatever the client wrote.
 
     Raises:
