@@ -43,6 +43,7 @@ from ostiary.wire.conversation.parts import (
 )
 from ostiary.wire.conversation.reply import Choice, Finish, Reason, Reply
 from ostiary.wire.conversation.unknown import Extra, Rest
+from ostiary.wire.dialect import Answering
 
 T = TypeVar("T")
 US = "openai_chat"
@@ -54,6 +55,12 @@ JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=2), max_leaves=4
 )
 NAMES = st.sampled_from(["x_new", "cache_control", "prompt_cache_breakpoint", "safe_prompt", "größe", ""])
+
+
+def answering(*, usage: bool = True, **more: Any) -> Answering:
+    """An answer under way to a client who asked for usage, or did not."""
+    asked = Conversation(model="m", messages=(), stream_usage=usage)
+    return Answering(**{"id": "1", "created": 1, "model": "m", "asked": asked, **more})
 
 
 def body_of(value: object) -> bytes:

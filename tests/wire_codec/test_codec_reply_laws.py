@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
-from codec_kit import FUNCTIONS, body_of, outcome, raw, replies, value_of
+from codec_kit import FUNCTIONS, answering, body_of, outcome, raw, replies, value_of
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
@@ -22,7 +22,7 @@ from ostiary.wire.dialects.openai_chat.reply import decode_reply, encode_reply
 
 
 def written(reply: Reply) -> bytes:
-    encoded = encode_reply(reply, id=reply.id, created=1, model=reply.model)
+    encoded = encode_reply(reply, answering(model=reply.model))
     assert encoded.losses == ()
     return encoded.body
 
@@ -130,11 +130,16 @@ def part_text(part: Part) -> object:
 
 
 def test_what_surrounds_an_answer_is_kept_and_its_content_marked_as_binding() -> None:
-    body = answer({"content": "a", "audio": {"id": "x"}, "annotations": []}, system_fingerprint="fp", service_tier=None)
+    body = answer(
+        {"content": "a", "audio": {"id": "x"}, "annotations": []},
+        system_fingerprint="fp",
+        service_tier=None,
+        id="chatcmpl-1",
+    )
     reply = decode_reply(body)
     assert reply.rest == (Extra("openai_chat", ("system_fingerprint",), raw("fp")),)
     assert reply.choices[0].rest == (Extra("openai_chat", ("message", "audio"), raw({"id": "x"}), binding=True),)
-    assert decode_reply(encode_reply(reply, id="i", created=1, model="m").body) == reply
+    assert decode_reply(encode_reply(reply, answering()).body) == reply
 
 
 @pytest.mark.parametrize(
@@ -183,14 +188,14 @@ def choice(*parts: Part, finish: Finish | None = None) -> Reply:
     ],
 )
 def test_what_a_reply_cannot_say_is_a_declared_loss(reply: Reply, kinds: list[LossKind]) -> None:
-    losses: tuple[Loss, ...] = encode_reply(reply, id="i", created=1, model="m").losses
+    losses: tuple[Loss, ...] = encode_reply(reply, answering()).losses
     assert [loss.kind for loss in losses] == kinds
 
 
 @pytest.mark.parametrize("part", [Image(Link("https://e.x/i")), UnknownPart("gemini_generate", "parts", raw({}))])
 def test_content_that_a_reply_cannot_say_is_refused(part: Part) -> None:
     with pytest.raises(Fault):
-        encode_reply(choice(part), id="i", created=1, model="m")
+        encode_reply(choice(part), answering())
 
 
 def test_an_unknown_end_is_a_stop_and_a_foreign_word_is_translated() -> None:
@@ -199,7 +204,7 @@ def test_an_unknown_end_is_a_stop_and_a_foreign_word_is_translated() -> None:
         (Finish(Reason.OTHER, "pause_turn", "anthropic_messages"), "stop"),
         (Finish(Reason.LENGTH, "max_tokens", "anthropic_messages"), "length"),
     ]:
-        body = encode_reply(choice(finish=finish), id="i", created=1, model="m").body
+        body = encode_reply(choice(finish=finish), answering()).body
         assert json.loads(body)["choices"][0]["finish_reason"] == word
     assert decode_reply(answer()).choices[0].finish == Finish(Reason.STOP)
     assert decode_reply(answer().replace(b'"stop"', b"null")).choices[0].finish == Finish(Reason.OTHER)
@@ -207,5 +212,5 @@ def test_an_unknown_end_is_a_stop_and_a_foreign_word_is_translated() -> None:
 
 def test_names_and_time_of_an_answer_are_the_gateways() -> None:
     reply = msgspec.structs.replace(choice(Text("a")), id="upstream", model="upstream")
-    document = json.loads(encode_reply(reply, id="ours", created=7, model="alias").body)
-    assert (document["id"], document["created"], document["model"]) == ("ours", 7, "alias")
+    document = json.loads(encode_reply(reply, answering(id="ours", created=7, model="alias")).body)
+    assert (document["id"], document["created"], document["model"]) == ("chatcmpl-ours", 7, "alias")

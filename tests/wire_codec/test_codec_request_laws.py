@@ -41,11 +41,12 @@ from ostiary.wire.conversation.parts import (
 )
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind
 from ostiary.wire.dialects.openai_chat.request import decode_request, encode_request
+from ostiary.wire.profile import ANY
 
 
 @given(request=REQUESTS)
 def test_every_member_of_a_request_comes_back_with_its_value(request: dict[str, Any]) -> None:
-    encoded = encode_request(decode_request(body_of(request)))
+    encoded = encode_request(decode_request(body_of(request)), ANY)
     assert json.loads(encoded.body) == request
     assert encoded.losses == ()
 
@@ -92,12 +93,12 @@ def turn(role: str, **members: Any) -> dict[str, Any]:
     ],
 )
 def test_odd_requests_come_back_too(request_: dict[str, Any]) -> None:
-    assert json.loads(encode_request(decode_request(body_of(request_))).body) == request_
+    assert json.loads(encode_request(decode_request(body_of(request_)), ANY).body) == request_
 
 
 @given(conversation=CONVERSATIONS)
 def test_a_conversation_comes_back_equal(conversation: Conversation) -> None:
-    encoded = encode_request(conversation)
+    encoded = encode_request(conversation, ANY)
     assert decode_request(encoded.body) == conversation
     assert encoded.losses == ()
 
@@ -136,7 +137,7 @@ def test_dos_01_deep_nesting_is_a_value_or_a_fault(depth: int, place: str, pair:
     nest = "[" * depth + "]" * depth if pair == "[]" else '{"a":' * depth + "1" + "}" * depth
     value, fault = outcome(decode_request, (place % nest).encode())
     assert fault in (None, Kind.MALFORMED, Kind.INVALID_REQUEST)
-    assert value is None or encode_request(value).body
+    assert value is None or encode_request(value, ANY).body
 
 
 def test_what_a_request_says_is_what_the_pivot_knows() -> None:
@@ -240,7 +241,7 @@ OTHERS = Extra("anthropic_messages", ("cache_control",), raw({"type": "ephemeral
 def test_what_cannot_be_said_and_is_no_content_is_a_declared_loss(
     conversation: Conversation, losses: list[Loss]
 ) -> None:
-    encoded = encode_request(conversation)
+    encoded = encode_request(conversation, ANY)
     assert list(encoded.losses) == losses
     assert b"ephemeral" not in encoded.body
     assert b"sig" not in encoded.body
@@ -268,7 +269,7 @@ FOREIGN = UnknownPart("gemini_generate", "parts", raw({"executableCode": {}}))
 )
 def test_content_or_a_constraint_that_cannot_be_said_is_refused(conversation: Conversation) -> None:
     with pytest.raises(Fault) as caught:
-        encode_request(conversation)
+        encode_request(conversation, ANY)
     assert (caught.value.kind, caught.value.retry) == (Kind.INVALID_REQUEST, Retry.NEXT)
 
 
@@ -283,10 +284,10 @@ def test_constraints_of_an_unknown_type_are_marked_as_such_and_knobs_are_not() -
 def test_a_value_set_in_the_pivot_wins_over_the_null_the_client_wrote() -> None:
     conversation = decode_request(b'{"model":"m","messages":[],"user":null}')
     named = msgspec.structs.replace(conversation, user="u")
-    assert json.loads(encode_request(named).body)["user"] == "u"
+    assert json.loads(encode_request(named, ANY).body)["user"] == "u"
 
 
 def test_a_large_request_takes_time_in_proportion() -> None:
     turns = [{"role": "user", "content": [{"type": "text", "text": "x" * 50}] * 20}] * 500
     body = body_of({"model": "m", "messages": turns, **{f"x{n}": n for n in range(20_000)}})
-    assert json.loads(encode_request(decode_request(body)).body) == json.loads(body)
+    assert json.loads(encode_request(decode_request(body), ANY).body) == json.loads(body)

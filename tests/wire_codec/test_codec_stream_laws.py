@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from codec_kit import FUNCTIONS, chunks, cuts, raw, replies, sse, told, value_of
+from codec_kit import FUNCTIONS, answering, chunks, cuts, raw, replies, sse, told, value_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
@@ -43,7 +43,7 @@ def decoded(pieces: list[bytes]) -> list[Event]:
 
 
 def encoder(*, include_usage: bool = True) -> StreamEncoder:
-    return StreamEncoder(id="chatcmpl-1", created=1, model="m", include_usage=include_usage)
+    return StreamEncoder(answering(usage=include_usage))
 
 
 def encoded(events: list[Event], *, include_usage: bool = True) -> bytes:

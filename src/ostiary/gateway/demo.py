@@ -20,6 +20,7 @@ from ostiary.wire.conversation.events import Event, Finished, Metered, PartDelta
 from ostiary.wire.conversation.fold import fold
 from ostiary.wire.conversation.parts import Text, ToolResult
 from ostiary.wire.conversation.reply import Finish, Reason
+from ostiary.wire.dialect import Answering
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
 from ostiary.wire.dialects.openai_chat.reply import encode_reply
 from ostiary.wire.dialects.openai_chat.request import decode_request
@@ -71,12 +72,11 @@ class Demo:
 
     def _chat(self, asked: Conversation) -> Response:
         created = int(self._now())
-        name, model = f"chatcmpl-demo{created:x}", asked.model or "demo"
+        answering = Answering(id=f"demo{created:x}", created=created, model=asked.model or "demo", asked=asked)
         events = _told(Usage(_words_in(asked) + 1, len(_TEXT.split())))
         if not asked.stream:
-            return _whole(200, encode_reply(fold(events), id=name, created=created, model=model).body)
-        wanted = asked.stream_usage is True
-        encoder = StreamEncoder(id=name, created=created, model=model, include_usage=wanted)
+            return _whole(200, encode_reply(fold(events), answering).body)
+        encoder = StreamEncoder(answering)
         return self._stream([*map(encoder.encode, events), encoder.end()])
 
     def _completion(self, asked: _Asked) -> Response:

@@ -18,6 +18,7 @@ from ostiary.wire.conversation.members import EMPTY_LIST, NULL, Members, with_re
 from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.reply import Choice, Finish, Reason, Reply
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, Rest, inexpressible, losses_of
+from ostiary.wire.dialect import Answering
 from ostiary.wire.dialects.openai_chat.parts import (
     CONTENT,
     DIALECT,
@@ -38,6 +39,7 @@ from ostiary.wire.dialects.openai_chat.usage import WireUsage, bad_answer, hidde
 # The kinds of parts in the order this dialect says them, and the member of those that are one text.
 REASONING, TEXT, OTHER, REFUSAL, CALL = range(5)
 MEMBERS = {REASONING: "reasoning_content", TEXT: CONTENT, REFUSAL: "refusal"}
+ID_PREFIX = "chatcmpl-"
 # Members of an answer that are content; what else is unknown is a remark on it.
 _BINDING = frozenset({"audio", "content", "function_call", "refusal", "tool_calls"})
 _REASONS = {reason.value: reason for reason in Reason if reason is not Reason.OTHER}
@@ -164,22 +166,25 @@ def content_pieces(raws: list[msgspec.Raw]) -> tuple[str, list[Part]]:
     return words, list(others)
 
 
-def encode_reply(reply: Reply, *, id: str, created: int, model: str) -> Encoded:  # noqa: A002  # the wire's word
-    """The body of an answer, under the names and time given, and what it does not say.
+def head_of(answering: Answering, kind: str) -> dict[str, Any]:
+    """The members that begin an answer or a chunk; `kind` is its `object`."""
+    return {
+        "id": ID_PREFIX + answering.id,
+        "object": kind,
+        "created": answering.created,
+        "model": answering.model,
+    }
 
-    Args:
-        reply: the answer.
-        id: what the client is to know it by.
-        created: Unix seconds.
-        model: the model as the client knows it.
+
+def encode_reply(reply: Reply, answering: Answering) -> Encoded:
+    """The body of an answer, under the names and time of `answering`, and what it does not say.
 
     Raises:
         Fault: INVALID_REQUEST for content this dialect cannot say.
     """
     losses = losses_of(reply.rest, DIALECT, "")
     choices = [_encode_choice(choice, losses) for choice in reply.choices]
-    document: dict[str, Any] = {"id": id, "object": "chat.completion", "created": created, "model": model}
-    document["choices"] = choices
+    document = {**head_of(answering, "chat.completion"), "choices": choices}
     if reply.usage is not None:
         document["usage"] = encode_usage(reply.usage)
     return Encoded(_encode(with_rest(document, reply.rest, DIALECT)), tuple(losses))

@@ -31,6 +31,7 @@ from ostiary.wire.conversation.members import EMPTY_LIST, Members, with_rest
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, find, inexpressible, losses_of
 from ostiary.wire.dialects.openai_chat.messages import decode_message, encode_message
 from ostiary.wire.dialects.openai_chat.parts import DIALECT, INTEGER, RAW, RAWS, STRING
+from ostiary.wire.profile import Profile
 
 # Members that are content or constraints; the others are knobs.
 _BINDING = frozenset(
@@ -102,8 +103,8 @@ def decode_request(body: bytes) -> Conversation:
     )
 
 
-def encode_request(conversation: Conversation) -> Encoded:
-    """The request body for a conversation, and what it does not say.
+def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
+    """The request body for a conversation with a model of this profile, and what it does not say.
 
     Raises:
         Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
@@ -126,7 +127,7 @@ def encode_request(conversation: Conversation) -> Encoded:
     if conversation.stop:
         alone = len(conversation.stop) == 1 and find(conversation.rest, DIALECT, "stop") is None
         document["stop"] = conversation.stop[0] if alone else conversation.stop
-    if conversation.stream_usage is not None:
+    if conversation.stream_usage is not None and profile.stream_usage:
         document["stream_options"] = {"include_usage": conversation.stream_usage}
     return Encoded(_encode(with_rest(document, conversation.rest, DIALECT)), tuple(losses))
 

@@ -69,7 +69,12 @@ class StreamDecoder:
         self._named = ("", "")
         self._usage: Usage | None = None
         self._asides: dict[tuple[str, ...], Extra] = {}
-        self._over = False  # `[DONE]` or a failure has come: nothing counts any more
+        self._over = False  # nothing counts any more
+
+    @property
+    def over(self) -> bool:
+        """`[DONE]` or a failure has come."""
+        return self._over
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes."""

@@ -25,6 +25,7 @@ from ostiary.wire.conversation.events import (
 from ostiary.wire.conversation.members import with_rest
 from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind, Rest, inexpressible, losses_of
+from ostiary.wire.dialect import Answering
 from ostiary.wire.dialects.openai_chat.faults import encode_fault_event
 from ostiary.wire.dialects.openai_chat.parts import (
     ARGUMENTS,
@@ -39,6 +40,7 @@ from ostiary.wire.dialects.openai_chat.reply import (
     CALL,
     MEMBERS,
     encode_usage,
+    head_of,
     rank,
     truncated,
     word_of,
@@ -53,16 +55,13 @@ class StreamEncoder:
     `losses` grows by what could not be said.
 
     Args:
-        id: what the client is to know the answer by.
-        created: Unix seconds.
-        model: the model as the client knows it.
-        include_usage: the client asked for usage in the stream.
+        answering: the names and time of the answer, and the request: it may ask for usage.
     """
 
-    def __init__(self, *, id: str, created: int, model: str, include_usage: bool) -> None:  # noqa: A002
+    def __init__(self, answering: Answering) -> None:
         self.losses: list[Loss] = []
-        self._frame = {"id": id, "object": "chat.completion.chunk", "created": created, "model": model}
-        self._include_usage = include_usage
+        self._frame = head_of(answering, "chat.completion.chunk")
+        self._include_usage = answering.asked.stream_usage is True
         self._rest: dict[tuple[str, ...], Extra] = {}
         self._usage: Usage | None = None
         self._finished: dict[int, bool] = {}
