@@ -13,8 +13,9 @@ from ostiary.core.fault import Kind
 from ostiary.core.record import Outcome
 from ostiary.core.snapshot import LimitSettings
 from ostiary.core.usage import Usage
-from ostiary.gateway.relay import PING
+from ostiary.wire.dialects.openai_chat.wire import DIALECT
 
+PING = DIALECT.ping
 GPT = deployment("gpt")
 PLAIN = snapshot(GPT)
 QUIET = snapshot(GPT, limits=LimitSettings(ping_seconds=15.0, default_output_estimate=100))

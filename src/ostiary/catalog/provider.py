@@ -7,12 +7,31 @@ import msgspec
 from ostiary.core.snapshot import AuthStyle, UrlStyle
 
 
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Models of a provider that are reached in another way than the rest of them.
+
+    `match` are patterns of the provider's own names (`*` for any text), compared without regard to case. What is not
+    given is as in the provider's stanza.
+    """
+
+    match: tuple[str, ...]
+    dialects: tuple[str, ...] = ()
+    paths: dict[str, str] = {}
+    embedding: str = ""
+    rerank: str = ""
+    drops: tuple[str, ...] = ()
+    adds: dict[str, str] = {}
+
+
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One stanza of `providers.toml`.
 
     `base_url` may contain `{name}` placeholders, filled from the deployment's parameters of that name (for example
     `{account_id}`); empty when the operator must give `api_base`. `key_env` lists environment variables that hold the
-    credential where the configuration names none, first found wins.
+    credential where the configuration names none, first found wins. `dialects` are the chat formats it speaks, the one
+    to translate into first. `facts` are what all its models have in common, over what is known of a model's family
+    (see `profiles.toml`); `variants` the models that are reached in another way, of which the first that matches
+    counts. `forward_headers` travel only to a provider that is spoken to in the client's own dialect.
     """
 
     name: str
@@ -31,5 +50,10 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paths: dict[str, str] = {}  # Endpoint name -> path below base_url, where it differs
     usage_in_stream: bool = True
     api_version: str = ""
+    dialects: tuple[str, ...] = ("openai_chat",)
+    embedding: str = "openai"
+    rerank: str = "cohere"
+    facts: dict[str, bool | str | int] = {}
+    variants: tuple[Variant, ...] = ()
     price_names: tuple[str, ...] = ()  # names of this provider in the price table
     docs: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from ostiary.catalog.profiles import load_profiles
 from ostiary.config.models import stored_entry
 from ostiary.config.problem import Problem, Severity
 from ostiary.config.shapes import Loaded, ModelEntry
@@ -62,7 +63,7 @@ def compile_snapshot(
         admin_digest: the keyed digest of the admin key.
         demo: offer the built-in model although others are configured.
     """
-    sources = Sources(loaded, providers, models)
+    sources = Sources(loaded, providers, models, load_profiles())
     problems: list[Problem] = []
     built = _Rows(problems, loaded.defaults.ignore_invalid)
     for entry in loaded.models:

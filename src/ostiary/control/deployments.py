@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ostiary.catalog.declared import declared_price
+from ostiary.catalog.profiles import variant_of
 from ostiary.catalog.provider import Provider
 from ostiary.config.problem import Place, Status
 from ostiary.config.rules import is_on
@@ -115,6 +116,8 @@ def _deployment(
     known = base_model or "*" not in upstream_model
     facts = sources.models.find(provider, upstream_model, base_model) if known else None
     price, state = _price({**info, **params}, facts)
+    variant = variant_of(provider, upstream_model)
+    longest = _whole(info, "max_output_tokens", "max_tokens") or (facts.max_output_tokens if facts else None)
     return Deployment(
         id="",
         model_name=entry.model_name,
@@ -126,7 +129,13 @@ def _deployment(
         base_path="",
         defaults=_defaults(params),
         usage_in_stream=provider.usage_in_stream,
-        paths=tuple(provider.paths.items()),
+        paths=tuple({**provider.paths, **(variant.paths if variant else {})}.items()),
+        dialects=(variant.dialects if variant else ()) or provider.dialects,
+        embedding=(variant.embedding if variant else "") or provider.embedding,
+        rerank=(variant.rerank if variant else "") or provider.rerank,
+        profile=sources.profiles.find(provider, upstream_model, longest),
+        drops=variant.drops if variant else (),
+        adds=tuple((name, _json(value, name)) for name, value in (variant.adds if variant else {}).items()),
         order=_whole(params, "order") or 0,
         rpm=_whole(params, "rpm"),
         tpm=_whole(params, "tpm"),
@@ -137,8 +146,7 @@ def _deployment(
         price=price,
         price_state=state,
         mode=str(info.get("mode") or (facts.mode if facts else "chat")),
-        max_output_tokens=_whole(info, "max_output_tokens", "max_tokens")
-        or (facts.max_output_tokens if facts else None),
+        max_output_tokens=longest,
         max_input_tokens=_whole(info, "max_input_tokens") or (facts.max_input_tokens if facts else None),
         access_groups=_names(info.get("access_groups")),
         info=tuple(

@@ -10,6 +10,7 @@ import msgspec
 from ostiary.catalog.provider import Provider
 from ostiary.config.shapes import Loaded
 from ostiary.core.price import Price
+from ostiary.core.profile import Profile
 
 
 class Facts(Protocol):
@@ -40,12 +41,19 @@ class Models(Protocol):
     def find(self, provider: Provider, upstream_model: str, base_model: str | None = None) -> Facts | None: ...
 
 
+class Profiles(Protocol):
+    """The facts of model families."""
+
+    def find(self, provider: Provider, upstream_model: str, max_output: int | None) -> Profile: ...
+
+
 class Sources(msgspec.Struct, frozen=True):
     """What an entry is completed from."""
 
     loaded: Loaded
     providers: Providers
     models: Models
+    profiles: Profiles
 
 
 class UnusableError(Exception):

@@ -16,7 +16,7 @@ class Thinks(StrEnum):
     ADAPTIVE = "adaptive"  # by being let, and by a word
 
 
-class Profile(msgspec.Struct, frozen=True, kw_only=True):
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The facts of one model. The defaults are those of a current model that takes everything.
 
     Attributes:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import msgspec
 
 from ostiary.core.price import Price, PriceState
+from ostiary.core.profile import ANY, Profile
 from ostiary.core.secret import Secret
 
 
@@ -45,6 +46,8 @@ class Deployment(msgspec.Struct, frozen=True):
     `upstream_model` may contain one `*`, filled with what the wildcard of `model_name` matched.
     `defaults` are top-level request fields (name, JSON bytes) used where the request has none.
     `rpm` and `tpm` weigh it against its group, as in the compatible surface; `max_parallel` is a limit.
+    `dialects` are the chat formats it speaks, the preferred first; `embedding` and `rerank` name the shapes of those
+    calls. `drops` and `adds` are body members that this way to a model has no place for, or always wants.
     """
 
     id: str
@@ -65,6 +68,12 @@ class Deployment(msgspec.Struct, frozen=True):
     defaults: tuple[tuple[str, bytes], ...] = ()
     usage_in_stream: bool = True  # accepts stream_options.include_usage
     paths: tuple[tuple[str, str], ...] = ()  # endpoint name -> path, where the provider's differs
+    dialects: tuple[str, ...] = ("openai_chat",)
+    embedding: str = "openai"
+    rerank: str = "cohere"
+    profile: Profile = ANY
+    drops: tuple[str, ...] = ()
+    adds: tuple[tuple[str, bytes], ...] = ()  # name, JSON
     proxy: str | None = None  # forward proxy URL, named by the configuration
     verify: bool = True  # verify the TLS certificate
     ca_file: str | None = None

@@ -5,10 +5,12 @@ does not know: a provider's headers go through an allow-list.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.money import Nano, dollars_text
 from ostiary.core.record import Record
+from ostiary.wire.conversation.unknown import Loss
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream"
@@ -23,6 +25,8 @@ _ANSWER_LINES = (
     b"x-litellm-key-spend: %s\r\nx-litellm-response-duration-ms: %d\r\nx-litellm-overhead-duration-ms: %d\r\n"
     b"x-litellm-attempted-retries: %d\r\nx-litellm-attempted-fallbacks: %d\r\n%s"
 )
+_NOT_IN_A_PLACE = re.compile(r"[^A-Za-z0-9_.-]")
+_LONGEST_PLACE, _MOST_LOSSES = 64, 20
 _VALUE = re.compile(rb"[\x20-\x7e]{0,256}")
 
 
@@ -52,6 +56,7 @@ def answer_head(
     total_ms: int,
     rate_lines: bytes,
     provider_headers: list[tuple[bytes, bytes]],
+    losses: Sequence[Loss] = (),
 ) -> bytes:
     """The header lines of an answer, each ending in CRLF. `cost` None where it is not known yet (streams)."""
     price = b"x-litellm-response-cost: %s\r\n" % dollars_text(cost).encode() if cost is not None else b""
@@ -69,6 +74,8 @@ def answer_head(
         record.fallbacks,
         rate_lines,
     )
+    if losses:
+        head += b"x-ostiary-losses: %s\r\n" % losses_text(losses).encode()
     for name, value in provider_headers:
         if name in _PROVIDER_HEADERS:
             if _VALUE.fullmatch(value):
@@ -76,6 +83,13 @@ def answer_head(
         elif not rate_lines and name.startswith(b"x-ratelimit-") and _VALUE.fullmatch(value):
             head += b"%s: %s\r\n" % (name, value)
     return head
+
+
+def losses_text(losses: Sequence[Loss]) -> str:
+    """What could not be said, for the caller: kinds and places ("knob:sampling.seed, unknown:logit_bias")."""
+    told = dict.fromkeys(f"{loss.kind}:{_NOT_IN_A_PLACE.sub('_', loss.where)[:_LONGEST_PLACE]}" for loss in losses)
+    shown = list(told)[:_MOST_LOSSES]
+    return ", ".join(shown) + (", ..." if len(told) > len(shown) else "")
 
 
 def fault_head(fault: Fault, call_id: str) -> bytes:

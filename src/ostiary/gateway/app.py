@@ -1,7 +1,7 @@
 """The data plane's front: the route table, and the few answers that need no provider. It must not decide rights.
 
-Paths: every operation exists with and without `/v1`, below `/openai/deployments/{model}` and below
-`/engines/{model}`. What is not in the table belongs to the control plane.
+Paths: every endpoint exists below each of its prefixes; those of the OpenAI API also below
+`/openai/deployments/{model}` and `/engines/{model}`. What is not in the table belongs to the control plane.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import find_group, listed, may_use, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route, WrongMethod
-from ostiary.wire.dialects.openai_chat import raw, wire
+from ostiary.wire.dialects.openai_chat import raw
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
+from ostiary.wire.registry import DIALECTS
 
 _NONE = BodyKind.NONE
 _OWN_ENDPOINTS = (
@@ -48,21 +49,22 @@ class RouteTable:
 
     def __init__(self, endpoints: tuple[Endpoint, ...]) -> None:
         self._fixed: dict[str, dict[bytes, Route]] = {}
-        self._with_item: list[tuple[str, str, bytes, Endpoint]] = []
+        self._open: list[tuple[str, str, bytes, Endpoint]] = []  # paths with a name in them: before, after
         self._below_model: dict[str, dict[bytes, Endpoint]] = {}
         for endpoint in endpoints:
             method = endpoint.method.encode()
-            for prefix in ("/v1", ""):
+            name = next((name for name in ("{id}", "{model}") if name in endpoint.path), "")
+            for prefix in endpoint.prefixes:
                 path = prefix + endpoint.path
-                if "{id}" in path:
-                    before, _, after = path.partition("{id}")
-                    self._with_item.append((before, after, method, endpoint))
+                if name:
+                    before, _, after = path.partition(name)
+                    self._open.append((before, after, method, endpoint))
                 else:
                     self._fixed.setdefault(path, {})[method] = Route(endpoint)
-            if endpoint.body is not _NONE and "{id}" not in endpoint.path:
+            if endpoint.body is not _NONE and not name and endpoint.dialect == "openai_chat":
                 self._below_model.setdefault(endpoint.path, {})[method] = endpoint
         # "/files/{id}/content" before "/files/{id}"
-        self._with_item.sort(key=lambda row: (-len(row[0]), -len(row[1])))
+        self._open.sort(key=lambda row: (-len(row[0]), -len(row[1])))
 
     def find(self, method: bytes, path: str) -> Route | None:
         """The route; None for a path that is not the data plane's.
@@ -79,7 +81,7 @@ class RouteTable:
         for prefix in _MODEL_PREFIXES:
             if path.startswith(prefix):
                 return self._below(method, path, prefix)
-        return self._item(method, path)
+        return self._named(method, path)
 
     def _below(self, method: bytes, path: str, prefix: str) -> Route | None:
         rest = path[len(prefix) :]
@@ -91,16 +93,17 @@ class RouteTable:
                 return Route(endpoint, model=rest[: -len(tail)])
         return None
 
-    def _item(self, method: bytes, path: str) -> Route | None:
+    def _named(self, method: bytes, path: str) -> Route | None:
         taken: list[bytes] = []
-        for before, after, wanted, endpoint in self._with_item:
+        for before, after, wanted, endpoint in self._open:
             if not path.startswith(before) or not path.endswith(after):
                 continue
-            item = path[len(before) : len(path) - len(after)]
-            if not item or ("/" in item and endpoint.name != "models.get"):
+            name = path[len(before) : len(path) - len(after)]
+            of_model = "{model}" in endpoint.path
+            if not name or ("/" in name and not of_model and endpoint.name != "models.get"):
                 continue
             if wanted == method:
-                return Route(endpoint, item=item)
+                return Route(endpoint, model=name) if of_model else Route(endpoint, item=name)
             taken.append(wanted)
         if taken:
             raise _wrong_method(taken)
@@ -111,7 +114,8 @@ class FrontDoor:
     """The `Door` the edge calls."""
 
     def __init__(self, plane: Plane) -> None:
-        self.endpoints = (*wire.ENDPOINTS, *raw.ENDPOINTS, *_OWN_ENDPOINTS)
+        chats = (endpoint for dialect in DIALECTS.values() for endpoint in dialect.endpoints)
+        self.endpoints = (*chats, *raw.ENDPOINTS, *_OWN_ENDPOINTS)
         self._plane = plane
         self._table = RouteTable(self.endpoints)
         self._local: dict[str, LocalRoute] = {}

@@ -21,7 +21,9 @@ METHODS = {m.encode(): m for m in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEA
 CHUNKED = -1  # RequestHead.length of a chunked body
 
 # The only places where a path may hold %2F: model names with slashes, on data-plane routes.
-SLASH_PREFIXES = ("/v1/models/", "/models/", "/openai/deployments/", "/engines/")
+SLASH_PREFIXES = (
+    "/v1/models/", "/models/", "/v1beta/models/", "/model/", "/bedrock/model/", "/openai/deployments/", "/engines/",
+)  # fmt: skip
 
 # What an answer's head may not hold: any control byte but TAB and the CR LF of its line ends, and framing lines.
 _LINE_BYTES = bytes(code for code in range(256) if code >= 32 and code != 127) + b"\t"

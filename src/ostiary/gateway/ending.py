@@ -23,7 +23,9 @@ from ostiary.gateway.objects import PlainAsk
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.ports import Inbound
 from ostiary.gateway.relay import Relay
-from ostiary.wire.dialects.openai_chat.faults import encode_fault, encode_fault_event
+from ostiary.gateway.translation import TranslatingTap
+from ostiary.wire.conversation.unknown import Loss
+from ostiary.wire.dialect import Dialect
 from ostiary.wire.dialects.openai_chat.raw import FormAsk
 from ostiary.wire.governed import Ask
 
@@ -40,9 +42,11 @@ class Ending(ABC):
         "ask",
         "asked",
         "began",
+        "dialect",
         "entry",
         "expected",
         "inbound",
+        "losses",
         "plane",
         "provider_headers",
         "record",
@@ -56,7 +60,9 @@ class Ending(ABC):
     entry: Entry
     target: Deployment
 
-    def __init__(self, plane: Plane, inbound: Inbound, record: Record) -> None:
+    def __init__(self, plane: Plane, inbound: Inbound, record: Record, dialect: Dialect) -> None:
+        self.dialect = dialect  # the client's
+        self.losses: list[Loss] = []  # what the last attempt could not say in the provider's
         self.plane = plane
         self.inbound = inbound
         self.record = record
@@ -155,7 +161,9 @@ class Ending(ABC):
         if self.inbound.gone:
             return
         if self.relay is not None and self.relay.events:
-            self.inbound.write(encode_fault_event(_without_answer(fault)))
+            fault, tap = _without_answer(fault), self.relay.tap
+            broken = tap.broken(fault) if isinstance(tap, TranslatingTap) else self.dialect.encode_fault_event(fault)
+            self.inbound.write(broken)
             self.inbound.end()
         else:
             self.inbound.abort()
@@ -167,7 +175,7 @@ class Ending(ABC):
         head = fault_head(fault, self.record.id)
         if self.record.key_id:
             head += rate_headers(self.account, self.record.model, self.plane.clock.monotonic())
-        self.inbound.answer(fault.status, head, encode_fault(fault))
+        self.inbound.answer(fault.status, head, self.dialect.encode_fault(fault))
 
     # --- header lines ---
 
@@ -182,11 +190,16 @@ class Ending(ABC):
             total_ms=int((now - self.began) * 1000),
             rate_lines=rate_headers(self.account, self.record.model, now),
             provider_headers=self.provider_headers,
+            losses=self.losses,
         )
 
     def stream_head(self) -> tuple[int, bytes]:
         """Status and header lines of a stream, at its first byte. Its cost is not known yet."""
-        kind = next((value for name, value in self.provider_headers if name == b"content-type"), b"text/event-stream")
+        if self.relay is not None and isinstance(self.relay.tap, TranslatingTap):
+            kind = self.dialect.stream_type
+        else:
+            named = (value for name, value in self.provider_headers if name == b"content-type")
+            kind = next(named, self.dialect.stream_type)
         self.record.first_byte = int(self.plane.clock.now() * 1000)
         return 200, self.head(media_type(kind), cost=None) + _STREAM_LINES
 

@@ -26,9 +26,11 @@ from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import may_route, resolve, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route
-from ostiary.gateway.relay import OpaqueTap, Relay
+from ostiary.gateway.relay import OpaqueTap, Relay, Tap
+from ostiary.gateway.translation import ObservingTap, TranslatingTap, Translation, adjusted, spoken_to
 from ostiary.gateway.upstream.response import Response
-from ostiary.wire.dialects.openai_chat.faults import LARGEST_ERROR, decode_fault
+from ostiary.wire.dialect import Answering, Dialect
+from ostiary.wire.dialects.openai_chat.faults import LARGEST_ERROR
 from ostiary.wire.dialects.openai_chat.raw import (
     FormAsk,
     answered_usage,
@@ -41,6 +43,7 @@ from ostiary.wire.dialects.openai_chat.raw_stream import EventTap
 from ostiary.wire.dialects.openai_chat.tap import StreamTap
 from ostiary.wire.dialects.openai_chat.usage import bad_answer
 from ostiary.wire.governed import Ask, read
+from ostiary.wire.registry import DIALECTS
 
 DEFAULT_MODELS = {"moderations": "omni-moderation-latest"}  # where the API names one itself
 
@@ -48,13 +51,27 @@ DEFAULT_MODELS = {"moderations": "omni-moderation-latest"}  # where the API name
 class Exchange(Ending):
     """One request and everything that is decided about it. Lives for one request, in one task."""
 
-    __slots__ = ("_cancelled", "_item", "_judged", "_meter", "_pinned", "_route", "_task")
+    __slots__ = (
+        "_answering",
+        "_cancelled",
+        "_item",
+        "_judged",
+        "_meter",
+        "_pinned",
+        "_provider",
+        "_route",
+        "_task",
+        "_translation",
+    )
 
     def __init__(self, plane: Plane, inbound: Inbound, route: Route) -> None:
         now = plane.clock.now()
         record = Record(id=plane.new_id(now), started=int(now * 1000), endpoint=route.endpoint.name)
-        super().__init__(plane, inbound, record)
+        super().__init__(plane, inbound, record, DIALECTS[route.endpoint.dialect])
         self._route = route
+        self._answering: Answering | None = None  # the request as values, once something needs it so
+        self._translation: Translation | None = None  # of the attempt under way
+        self._provider: Dialect = self.dialect  # what the attempt under way speaks
         self._meter = route.endpoint.meter
         self._item = ""  # the provider's id of the file or batch that this is about
         self._pinned = False  # only one deployment can answer
@@ -137,8 +154,16 @@ class Exchange(Ending):
             return form
         if kind and not is_of(kind, JSON):
             raise Fault(Kind.UNSUPPORTED_MEDIA, "the request must be application/json")
-        ask = read(body, max_depth=self.snapshot.limits.max_depth, model=route.model, default_model=default)
-        ask.stream = ask.stream and route.endpoint.streams
+        endpoint = route.endpoint
+        ask = read(
+            body,
+            max_depth=self.snapshot.limits.max_depth,
+            peek=self.dialect.peek,
+            model=route.model,
+            default_model=default,
+            in_path="{model}" in endpoint.path,
+        )
+        ask.stream = endpoint.streaming or (ask.stream and endpoint.streams)
         if self._meter is not Meter.TOKENS:
             self.asked = asked_usage(ask, self._meter)
         return ask
@@ -189,9 +214,8 @@ class Exchange(Ending):
         if not self.ask.stream:
             await attempts.run(self.ask.model, group, deployments)
             return
-        self.relay = Relay(
-            self.inbound, self.stream_head, self._stream_ends, self.snapshot.limits.ping_seconds, self.plane.loop
-        )
+        seconds = self.snapshot.limits.ping_seconds
+        self.relay = self._new_relay(seconds)
         self.plane.sweeper.register(self.relay)
         try:
             await attempts.run(self.ask.model, group, deployments)
@@ -233,15 +257,22 @@ class Exchange(Ending):
 
     async def _send(self, target: Deployment) -> Response:
         ask, route, plane = self.ask, self._route, self.plane
-        usage_wanted = ask.stream and target.usage_in_stream and self._meter is Meter.TOKENS
-        body = ask.patched(target.upstream_model, include_usage=usage_wanted, defaults=target.defaults)
+        body = self._body_for(target)
         self.entry.sent = True
         if target.scheme == "demo":
-            return plane.demo.send(route.endpoint.name, body)
+            return plane.demo.send(route.endpoint.name if self._translation is None else "chat.completions", body)
         out = plane.outbound(target)
         assert out.origin is not None
+        chat = self._provider if route.endpoint.operation is Operation.CHAT else None
         head = out.head(
-            route.endpoint, target.upstream_model, self._item, ask.content_type, len(body), self.inbound.headers
+            route.endpoint,
+            target.upstream_model,
+            self._item,
+            ask.content_type,
+            len(body),
+            [] if self._translation is not None else self.inbound.headers,
+            chat=chat,
+            stream=ask.stream,
         )
         timeouts = out.stream_timeouts if ask.stream else out.timeouts
         left = self.time_left()
@@ -249,18 +280,50 @@ class Exchange(Ending):
             timeouts = msgspec.structs.replace(timeouts, total=left, first_byte=min(timeouts.first_byte, left))
         return await plane.upstream.send(out.origin, head, body, timeouts, idempotent=route.endpoint.method == "GET")
 
+    def _body_for(self, target: Deployment) -> bytes:
+        """The request as the target is to see it: patched where it speaks the client's dialect, else translated."""
+        ask, endpoint = self.ask, self._route.endpoint
+        self._translation, self._provider = None, self.dialect
+        if endpoint.operation is Operation.CHAT:
+            self._provider = spoken_to(target, self.dialect)
+        if self._provider is self.dialect:
+            wanted = ask.stream and target.usage_in_stream and endpoint.dialect == "openai_chat"
+            wanted = wanted and self._meter is Meter.TOKENS
+            body = ask.patched(target.upstream_model, include_usage=wanted, defaults=target.defaults)
+            return adjusted(body, target) if target.drops or target.adds else body
+        if self._answering is None:
+            asked = msgspec.structs.replace(self.dialect.decode_request(ask.body), model=ask.model, stream=ask.stream)
+            created = self.record.started // 1000
+            self._answering = Answering(id=self.record.id, created=created, model=ask.model, asked=asked)
+        self._translation = Translation(self.dialect, self._provider, self._answering)
+        defaults = self.plane.outbound(target).defaults if target.defaults else None
+        body = self._translation.request(target, defaults, stream=ask.stream)
+        self.losses = self._translation.losses
+        return body
+
     async def _rejected(self, response: Response) -> Fault:
         try:
             body = await response.read(LARGEST_ERROR)
         except Fault:  # too long to be an explanation, or it never came: the status says enough
             body = b""
-        return decode_fault(response.status, body, retry_after(response.headers, self.plane.clock.now()))
+        fault = self._provider.decode_fault(
+            response.status, body, retry_after(response.headers, self.plane.clock.now())
+        )
+        if self._translation is not None:
+            fault.answer = None  # in the provider's dialect, which the client does not speak
+        return fault
 
     # --- the answer ------------------------------------------------------------------------------------------------
 
     def _answer(self, body: bytes, kind: bytes) -> None:
         """A document: settle by what it states, then send it in one piece."""
-        usage = answered_usage(body, self._meter, self.asked, None if self._pinned else self.target.price)
+        if self._translation is not None:
+            self._translated(body, self._translation)
+            return
+        if self._provider.name == "openai_chat":
+            usage = answered_usage(body, self._meter, self.asked, None if self._pinned else self.target.price)
+        else:
+            usage = self._provider.usage_of(body)
         if self.relay is not None and self.relay.committed:
             raise bad_answer()  # comments have gone out: a document cannot follow
         if self._pinned:
@@ -268,9 +331,24 @@ class Exchange(Ending):
         self.settle(Outcome.COMPLETED, usage, 200)
         self.inbound.answer(200, self.head(media_type(kind), cost=self.record.cost), body)
 
+    def _translated(self, body: bytes, translation: Translation) -> None:
+        """A document of another dialect; told as a stream where one was asked for."""
+        if not self.ask.stream:
+            body, usage = translation.reply(body)
+            self.settle(Outcome.COMPLETED, usage, 200)
+            self.inbound.answer(200, self.head(JSON, cost=self.record.cost), body)
+            return
+        body, usage = translation.told(body)
+        self.settle(Outcome.COMPLETED, usage, 200)
+        if self.relay is not None and self.relay.committed:
+            self.inbound.write(body)
+            self.inbound.end()
+        else:
+            self.inbound.answer(200, self.head(self.dialect.stream_type, cost=self.record.cost), body)
+
     async def _relay(self, response: Response, kind: bytes) -> None:
         """A stream, or bytes that are not for us to read."""
-        if is_of(kind, EVENTS):
+        if is_of(kind, EVENTS) or (self.ask.stream and is_of(kind, self._provider.stream_type)):
             await self._relay_through(self._tap(response), response)
         elif self._meter is Meter.TOKENS:
             response.abort()
@@ -281,16 +359,23 @@ class Exchange(Ending):
         else:
             await self._relay_through(OpaqueTap(), response)
 
-    def _tap(self, response: Response) -> StreamTap | EventTap:
+    def _tap(self, response: Response) -> StreamTap | EventTap | TranslatingTap | ObservingTap:
+        if self._translation is not None:
+            return self._translation.tap()
+        if self._provider.name != "openai_chat":
+            return ObservingTap(self._provider.decoder())
         if self._route.endpoint.operation is Operation.RAW:
             return EventTap(announced=not response.close_delimited)
         return StreamTap(strip_usage=not self.ask.wants_usage)
 
-    async def _relay_through(self, tap: StreamTap | EventTap | OpaqueTap, response: Response) -> None:
+    async def _relay_through(self, tap: Tap, response: Response) -> None:
         if self.relay is None:  # not asked for as a stream: no comments in it
-            self.relay = Relay(self.inbound, self.stream_head, self._stream_ends, 0.0, self.plane.loop)
+            self.relay = self._new_relay(0.0)
         self.provider_headers = response.headers
         await self.relay.run(response, tap)
+
+    def _new_relay(self, seconds: float) -> Relay:
+        return Relay(self.inbound, self.stream_head, self._stream_ends, seconds, self.dialect.ping, self.plane.loop)
 
     def _stream_ends(self) -> None:
         self.settle(Outcome.COMPLETED, self.streamed_usage(), 200)
@@ -298,7 +383,7 @@ class Exchange(Ending):
     def streamed_usage(self) -> Usage | None:
         """What a stream has stated of its use so far."""
         tap = self.relay.tap if self.relay is not None else None
-        if isinstance(tap, StreamTap):
+        if isinstance(tap, (StreamTap, TranslatingTap, ObservingTap)):
             return tap.usage
         meter, price = self._meter, None if self._pinned else self.target.price
         counts = meter is Meter.CHARACTERS or (meter is Meter.REQUESTS and not by_tokens(price))

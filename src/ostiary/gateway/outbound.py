@@ -15,6 +15,9 @@ from ostiary.core.operation import Endpoint
 from ostiary.core.snapshot import Deployment, UrlStyle
 from ostiary.gateway.signing.static import auth_line
 from ostiary.gateway.upstream.origin import Origin, origin_of
+from ostiary.wire.conversation.conversation import Conversation
+from ostiary.wire.dialect import Dialect
+from ostiary.wire.dialects.openai_chat.request import decode_request
 
 USER_AGENT = "ostiary"
 
@@ -27,7 +30,17 @@ class Outbound:
         timeouts: for answers in one piece; `stream_timeouts`: for streams.
     """
 
-    __slots__ = ("_auth", "_fixed", "_prefixes", "deployment", "forward", "origin", "stream_timeouts", "timeouts")
+    __slots__ = (
+        "_auth",
+        "_defaults",
+        "_fixed",
+        "_prefixes",
+        "deployment",
+        "forward",
+        "origin",
+        "stream_timeouts",
+        "timeouts",
+    )
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -38,7 +51,8 @@ class Outbound:
             self.stream_timeouts = msgspec.structs.replace(deployment.timeouts, first_byte=deployment.stream_timeout)
         self._auth = auth_line(deployment)
         self._fixed = b"".join(f"{name}: {value}\r\n".encode() for name, value in deployment.headers)
-        self._prefixes: dict[str, bytes] = {}
+        self._prefixes: dict[tuple[str, str, bool], bytes] = {}
+        self._defaults: Conversation | None = None
 
     def serves(self, deployment: Deployment) -> bool:
         """Whether this is also the way to `deployment`: the same one, or the same wildcard's for another model."""
@@ -58,6 +72,9 @@ class Outbound:
         content_type: bytes,
         length: int,
         client_headers: list[tuple[bytes, bytes]],
+        *,
+        chat: Dialect | None = None,
+        stream: bool = False,
     ) -> bytes:
         """The complete request head, ending in an empty line.
 
@@ -67,11 +84,13 @@ class Outbound:
             content_type: of the body; ignored where there is no body.
             length: of the body in bytes.
             client_headers: from which the few that may travel on are taken.
+            chat: the dialect of a conversation, whichever endpoint it came by; `stream`: and it is to be a stream.
         """
-        key = endpoint.name if self.deployment.url_style is UrlStyle.OPENAI else f"{endpoint.name}\0{model}"
+        key = (chat.name if chat is not None else endpoint.name, model, stream)
         prefix = self._prefixes.get(key) if not item else None
         if prefix is None:
-            prefix = self._prefix(endpoint, model, item)
+            path = self.path(endpoint, model, item) if chat is None else self.chat_path(chat, model, stream=stream)
+            prefix = self._prefix(endpoint.method, path)
             if not item and len(self._prefixes) < 256:
                 self._prefixes[key] = prefix
         extra = self._forwarded(client_headers) if self.forward else b""
@@ -79,17 +98,48 @@ class Outbound:
             return b"%s%s\r\n" % (prefix, extra)
         return b"%s%scontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (prefix, extra, content_type, length)
 
-    def _prefix(self, endpoint: Endpoint, model: str, item: str) -> bytes:
+    def _prefix(self, method: str, path: str) -> bytes:
         assert self.origin is not None
         default_port = 443 if self.origin.scheme == "https" else 80
         host = self.origin.authority
         if self.origin.port == default_port:
             host = host.rpartition(":")[0]
         lines = (
-            f"{endpoint.method} {self.path(endpoint, model, item)} HTTP/1.1\r\n"
+            f"{method} {path} HTTP/1.1\r\n"
             f"host: {host}\r\nuser-agent: {USER_AGENT}\r\naccept: */*\r\naccept-encoding: identity\r\n"
         )
         return lines.encode("ascii") + self._auth + self._fixed
+
+    @property
+    def defaults(self) -> Conversation:
+        """The deployment's defaults as a conversation without messages; they are written as OpenAI's are."""
+        if self._defaults is None:
+            members = {name: msgspec.Raw(value) for name, value in self.deployment.defaults}
+            self._defaults = decode_request(msgspec.json.encode({**members, "messages": []}))
+        return self._defaults
+
+    def chat_path(self, dialect: Dialect, model: str, *, stream: bool) -> str:
+        """The request target of a conversation in one of the deployment's dialects.
+
+        Raises:
+            Fault: INVALID_REQUEST for a model's name that no encoding keeps from being a step in the path.
+        """
+        deployment = self.deployment
+        paths = dict(deployment.paths)
+        below = paths.get(f"{dialect.name}.stream" if stream else dialect.name) or paths.get(dialect.name)
+        if below is None and dialect.name == "openai_chat":
+            below = paths.get("chat.completions")
+        below = dialect.path(model, stream) if below is None else below.replace("{model}", _segment(model))
+        if deployment.url_style is not UrlStyle.AZURE:
+            return f"{deployment.base_path}{below}{self._version}"
+        if dialect.name == "openai_chat":
+            return f"{deployment.base_path}/openai/deployments/{_segment(model)}{below}{self._version}"
+        return f"{deployment.base_path}/openai/v1{below}"  # what is newer than deployments has no other address
+
+    @property
+    def _version(self) -> str:
+        version = self.deployment.api_version
+        return f"?api-version={quote(version)}" if version else ""
 
     def path(self, endpoint: Endpoint, model: str, item: str) -> str:
         """The request target. Names from outside are percent-encoded into one segment.
@@ -101,7 +151,9 @@ class Outbound:
         below = dict(deployment.paths).get(endpoint.name, endpoint.path)
         if item:
             below = below.replace("{id}", _segment(item))
-        version = f"?api-version={quote(deployment.api_version)}" if deployment.api_version else ""
+        if "{model}" in below:
+            below = below.replace("{model}", _segment(model))
+        version = self._version
         if deployment.url_style is UrlStyle.AZURE and model and "{id}" not in endpoint.path:
             return f"{deployment.base_path}/openai/deployments/{_segment(model)}{below}{version}"
         if deployment.url_style is UrlStyle.AZURE:

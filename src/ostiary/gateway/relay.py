@@ -18,8 +18,6 @@ from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.gateway.ports import Inbound
 from ostiary.gateway.upstream.response import Response
 
-PING = b": ping\n\n"
-
 
 class Tap(Protocol):
     """What watches a stream: the dialect's taps for events, `OpaqueTap` for bytes that nobody reads."""
@@ -64,7 +62,8 @@ class Relay:
     Args:
         head: gives status and header lines at the commit point.
         settle: called once, before the last bytes of a whole answer.
-        ping_seconds: silence after which an event stream gets a comment; 0 for never.
+        ping_seconds: silence after which an event stream gets a sign of life; 0 for never.
+        ping: that sign, as the client's dialect has it; empty where it has none.
 
     `deadline` and `expire` are for the sweeper. `events` is False where the answer is of other bytes, in which neither
     a comment nor an error has a place.
@@ -76,6 +75,7 @@ class Relay:
         "_inbound",
         "_loop",
         "_ping",
+        "_seconds",
         "_settle",
         "committed",
         "deadline",
@@ -89,8 +89,10 @@ class Relay:
         head: Callable[[], tuple[int, bytes]],
         settle: Callable[[], None],
         ping_seconds: float,
+        ping: bytes,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        ping_seconds = ping_seconds if ping else 0.0
         self.tap: Tap = OpaqueTap()
         self.committed = False
         self.events = True
@@ -98,7 +100,8 @@ class Relay:
         self._inbound = inbound
         self._head = head
         self._settle = settle
-        self._ping = ping_seconds
+        self._seconds = ping_seconds
+        self._ping = ping
         self._loop = loop
         self._done: asyncio.Future[None] | None = None
 
@@ -129,6 +132,8 @@ class Relay:
         tap = self.tap
         out = tap.feed(data)
         if tap.fault is not None:
+            if out and self.committed:
+                self._inbound.write(out)  # what came before the failure; not yet begun, it can still be tried again
             self._fail(tap.fault)
         elif tap.done:
             self._finish(out)
@@ -136,8 +141,8 @@ class Relay:
             if not self.committed:
                 self._commit()
             self._inbound.write(out)
-        if self._ping:
-            self.deadline = self._loop.time() + self._ping
+        if self._seconds:
+            self.deadline = self._loop.time() + self._seconds
 
     def on_end(self) -> None:
         """The provider's transport has come to its announced end."""
@@ -156,11 +161,11 @@ class Relay:
 
     def expire(self) -> None:
         """Silence: tell the client that somebody is still there. This commits."""
-        self.deadline = self._loop.time() + self._ping
+        self.deadline = self._loop.time() + self._seconds
         if self.events and not self._inbound.gone:
             if not self.committed:
                 self._commit()
-            self._inbound.write(PING)
+            self._inbound.write(self._ping)
 
     def _commit(self) -> None:
         self.committed = True
