@@ -129,9 +129,10 @@ class Ending(ABC):
         if self.entry.sent and fault.kind in _MAYBE_BILLED:
             self.settle(outcome, self.streamed_usage(), fault.status, fault.kind.value)
         else:
-            self._settle_nothing(outcome, fault.status, fault.kind.value)
+            self.settle_nothing(outcome, fault.status, fault.kind.value)
 
-    def _settle_nothing(self, outcome: Outcome, status: int, fault: str) -> None:
+    def settle_nothing(self, outcome: Outcome, status: int, fault: str = "") -> None:
+        """Return all of what was borrowed."""
         self.entry.settle(NOTHING, measured=True, outcome=outcome, status=status, cost=0, fault=fault)
 
     def interrupted(self, reason: str) -> None:
@@ -150,7 +151,7 @@ class Ending(ABC):
         if self.entry.sent:
             self.settle(outcome, self.streamed_usage(), status, told)
         else:
-            self._settle_nothing(outcome, status, told)
+            self.settle_nothing(outcome, status, told)
         if self.inbound.started:
             self._break_off(fault)
         else:
@@ -163,10 +164,11 @@ class Ending(ABC):
         if self.relay is not None and self.relay.events:
             fault, tap = _without_answer(fault), self.relay.tap
             broken = tap.broken(fault) if isinstance(tap, TranslatingTap) else self.dialect.encode_fault_event(fault)
-            self.inbound.write(broken)
-            self.inbound.end()
-        else:
-            self.inbound.abort()
+            if broken:
+                self.inbound.write(broken)
+                self.inbound.end()
+                return
+        self.inbound.abort()
 
     def refuse(self, fault: Fault) -> None:
         """The whole answer is an error."""

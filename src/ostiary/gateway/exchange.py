@@ -18,6 +18,7 @@ from ostiary.core.snapshot import Deployment
 from ostiary.core.usage import Usage
 from ostiary.gateway.answer import EVENTS, JSON, is_of, media_type, retry_after
 from ostiary.gateway.attempts import Attempts
+from ostiary.gateway.counting import counted
 from ostiary.gateway.ending import Ending
 from ostiary.gateway.estimate import estimate_of, expected_usage, state_of
 from ostiary.gateway.ledger.account import Account, Estimate
@@ -27,7 +28,14 @@ from ostiary.gateway.policy.authorise import may_route, resolve, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route
 from ostiary.gateway.relay import OpaqueTap, Relay, Tap
-from ostiary.gateway.translation import ObservingTap, TranslatingTap, Translation, adjusted, spoken_to
+from ostiary.gateway.translation import (
+    ObservingTap,
+    TranslatingTap,
+    Translation,
+    adjusted,
+    dialect_of,
+    spoken_to,
+)
 from ostiary.gateway.upstream.response import Response
 from ostiary.wire.dialect import Answering, Dialect
 from ostiary.wire.dialects.openai_chat.faults import LARGEST_ERROR
@@ -43,7 +51,6 @@ from ostiary.wire.dialects.openai_chat.raw_stream import EventTap
 from ostiary.wire.dialects.openai_chat.tap import StreamTap
 from ostiary.wire.dialects.openai_chat.usage import bad_answer
 from ostiary.wire.governed import Ask, read
-from ostiary.wire.registry import DIALECTS
 
 DEFAULT_MODELS = {"moderations": "omni-moderation-latest"}  # where the API names one itself
 
@@ -54,6 +61,7 @@ class Exchange(Ending):
     __slots__ = (
         "_answering",
         "_cancelled",
+        "_counts",
         "_item",
         "_judged",
         "_meter",
@@ -67,12 +75,13 @@ class Exchange(Ending):
     def __init__(self, plane: Plane, inbound: Inbound, route: Route) -> None:
         now = plane.clock.now()
         record = Record(id=plane.new_id(now), started=int(now * 1000), endpoint=route.endpoint.name)
-        super().__init__(plane, inbound, record, DIALECTS[route.endpoint.dialect])
+        super().__init__(plane, inbound, record, dialect_of(route, inbound.query))
         self._route = route
         self._answering: Answering | None = None  # the request as values, once something needs it so
         self._translation: Translation | None = None  # of the attempt under way
         self._provider: Dialect = self.dialect  # what the attempt under way speaks
         self._meter = route.endpoint.meter
+        self._counts = route.endpoint.operation is Operation.COUNT
         self._item = ""  # the provider's id of the file or batch that this is about
         self._pinned = False  # only one deployment can answer
         self._cancelled = ""
@@ -191,7 +200,8 @@ class Exchange(Ending):
         Raises:
             Fault: BUDGET_EXCEEDED, UNKNOWN_PRICE, RATE_LIMITED; UNAVAILABLE when the journal cannot be written.
         """
-        if self._pinned:  # keeping files costs nothing here; a batch is refused to keys with a budget
+        # Keeping files costs nothing here, nor does counting; a batch is refused to keys with a budget.
+        if self._pinned or self._counts:
             self.entry.reserve(Estimate(), PriceState.FREE)
             return
         ask, first = self.ask, deployments[0]
@@ -238,6 +248,9 @@ class Exchange(Ending):
         began = clock.monotonic()
         before = record.upstream_ms
         try:
+            if self._counts and self.dialect.name not in target.dialects:
+                self._count()
+                return
             response = await self._send(target)
             if not 200 <= response.status < 300:
                 raise await self._rejected(response)
@@ -320,6 +333,10 @@ class Exchange(Ending):
         if self._translation is not None:
             self._translated(body, self._translation)
             return
+        if self._counts:
+            self.settle_nothing(Outcome.COMPLETED, 200)
+            self.inbound.answer(200, self.head(media_type(kind), cost=0), body)
+            return
         if self._provider.name == "openai_chat":
             usage = answered_usage(body, self._meter, self.asked, None if self._pinned else self.target.price)
         else:
@@ -330,6 +347,13 @@ class Exchange(Ending):
             body = self.plane.objects.renamed(body, self.target, self.account.key, judged=self._judged)
         self.settle(Outcome.COMPLETED, usage, 200)
         self.inbound.answer(200, self.head(media_type(kind), cost=self.record.cost), body)
+
+    def _count(self) -> None:
+        """Tell how long a request is where its model's maker cannot be asked in the client's dialect."""
+        assert self.dialect.encode_count is not None
+        body = self.dialect.encode_count(counted(self.dialect.decode_request(self.ask.body)))
+        self.settle_nothing(Outcome.COMPLETED, 200)
+        self.inbound.answer(200, self.head(JSON, cost=0) + b"x-ostiary-estimated: input_tokens\r\n", body)
 
     def _translated(self, body: bytes, translation: Translation) -> None:
         """A document of another dialect; told as a stream where one was asked for."""

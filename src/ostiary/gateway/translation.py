@@ -14,6 +14,7 @@ import msgspec
 from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.snapshot import Deployment
 from ostiary.core.usage import Usage
+from ostiary.gateway.ports import Route
 from ostiary.wire.conversation.conversation import Conversation
 from ostiary.wire.conversation.events import Event, Failed, Metered, PartDelta
 from ostiary.wire.conversation.unfold import unfold
@@ -26,11 +27,29 @@ _encode = msgspec.json.Encoder().encode
 _NESTED = ("sampling", "thinking")
 
 
+def dialect_of(route: Route, query: bytes) -> Dialect:
+    """The client's dialect, with its streams in the form that the request line asks for."""
+    dialect = DIALECTS[route.endpoint.dialect]
+    if dialect.unframed is None or not route.endpoint.streaming or b"alt=sse" in query.split(b"&"):
+        return dialect
+    encoding = dialect.unframed
+    return msgspec.structs.replace(
+        dialect, encoder=encoding.encoder, stream_type=encoding.stream_type, ping=b"", encode_fault_event=unframed_fault
+    )
+
+
+def unframed_fault(fault: Fault) -> bytes:
+    """A form without events has no place for a failure: the connection is cut."""
+    del fault
+    return b""
+
+
 def spoken_to(target: Deployment, client: Dialect) -> Dialect:
-    """The dialect in which a deployment is asked: the client's own where it knows it, else the one it prefers."""
-    if client.name in target.dialects:
-        return client
-    return DIALECTS[target.dialects[0]]
+    """The dialect in which a deployment is asked: the client's own where it knows it, else the one it prefers.
+
+    It is the client's very own, the same object, only where the answer can be passed on as it comes.
+    """
+    return DIALECTS[client.name if client.name in target.dialects else target.dialects[0]]
 
 
 class Translation:

@@ -80,6 +80,13 @@ class Peeked(NamedTuple):
     user: str = ""
 
 
+class Encoding(msgspec.Struct, frozen=True):
+    """A second form of a dialect's streams, and the content type it has."""
+
+    encoder: Callable[[Answering], Encoder]
+    stream_type: bytes
+
+
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """One wire format.
 
@@ -93,6 +100,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         decode_fault: what a provider's error answer means, from status, body and seconds to wait. Total.
         ping: what keeps a silent stream alive, framed.
         stream_type: the content type of a stream.
+        encode_count: the answer to a request to count tokens, where the dialect has such a request.
+        unframed: how a stream is written for clients that did not ask for events, where the dialect has such a form.
     """
 
     name: str
@@ -111,3 +120,5 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     decode_fault: Callable[[int, bytes, float | None], Fault]
     ping: bytes
     stream_type: bytes = b"text/event-stream"
+    encode_count: Callable[[int], bytes] | None = None
+    unframed: Encoding | None = None
