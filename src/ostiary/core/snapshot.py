@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from ostiary.core.identity import Identity
 from ostiary.core.price import Price, PriceState
 from ostiary.core.profile import ANY, Profile
 from ostiary.core.secret import Secret
@@ -22,6 +23,9 @@ class AuthStyle(StrEnum):
     BEARER = "bearer"  # Authorization: Bearer …
     HEADER = "header"  # a header of the provider's own (Deployment.auth_header)
     NONE = "none"
+    AWS = "aws"  # Signature Version 4 over the whole request (Deployment.identity)
+    GOOGLE = "google"  # a bearer token that Google gives for a while (Deployment.identity)
+    ENTRA = "entra"  # the same of Microsoft Entra
 
 
 class UrlStyle(StrEnum):
@@ -63,6 +67,7 @@ class Deployment(msgspec.Struct, frozen=True):
     auth: AuthStyle = AuthStyle.BEARER
     auth_header: str = "authorization"
     credential: Secret | None = None
+    identity: Identity | None = None  # in place of a credential, for AuthStyle AWS, GOOGLE and ENTRA
     headers: tuple[tuple[str, str], ...] = ()  # fixed headers of the provider or of `extra_headers`
     forward_headers: tuple[str, ...] = ()  # the client's headers that may travel on, lower-case
     defaults: tuple[tuple[str, bytes], ...] = ()
