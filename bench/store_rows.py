@@ -149,7 +149,7 @@ class House:
                 ("openai", "anthropic", "groq")[model % 3], ids[org_id, "upstream_model", f"upstream_model-{model}"],
                 False, "completed" if chance % 50 else "failed", 200, "", 1, 0, started + 300, started + 900,
                 100 + chance % 900, 50 + chance % 400, 0, 0, 0, 0, 0, 0, 0, 0, True, 1000 + chance % 100_000,
-                "listed", packed[org_id, "tag", f"tag {(chance >> 40) % TAGS}"], 850,
+                "listed", packed[org_id, "tag", f"tag {(chance >> 40) % TAGS}"], 850, 0,
             )  # fmt: skip
 
 

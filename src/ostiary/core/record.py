@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 
 import msgspec
 
@@ -20,6 +20,28 @@ class Outcome(StrEnum):
     CLIENT_GONE = "client_gone"
     BLOCKED = "blocked"  # refused by policy: limits, budget, model access, a guard
     FAILED = "failed"
+
+
+class Lost(IntFlag):
+    """What of a request or its answer could not be said in another dialect and was left out. Stored as a number:
+    flags may only be added."""
+
+    TEMPERATURE = 1
+    TOP_P = 2
+    TOP_K = 4
+    PENALTIES = 8
+    SEED = 16
+    THINKING = 32
+    LOGPROBS = 64
+    USER = 128
+    METADATA = 256
+    TIER = 512
+    STORE = 1024
+    OTHER_KNOB = 2048
+    UNKNOWN = 4096  # a member only one dialect understands
+    SEAL = 8192  # a proof that only its issuer can read
+    SHAPE = 16384  # order or division of parts
+    MARK = 32768  # a mark on content, such as where to cache
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
@@ -56,3 +78,4 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     price: PriceState = PriceState.UNKNOWN
     tags: tuple[str, ...] = ()
     upstream_ms: int = 0  # time spent waiting for upstreams until the answer was complete
+    losses: int = 0  # flags of Lost

@@ -23,7 +23,7 @@ from ostiary.gateway.objects import PlainAsk
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.ports import Inbound
 from ostiary.gateway.relay import Relay
-from ostiary.gateway.translation import TranslatingTap
+from ostiary.gateway.translation import TranslatingTap, lost
 from ostiary.wire.conversation.unknown import Loss
 from ostiary.wire.dialect import Dialect
 from ostiary.wire.dialects.openai_chat.raw import FormAsk
@@ -93,6 +93,8 @@ class Ending(ABC):
         measured = usage is not None
         if usage is None:
             usage = self._estimated()
+        if self.losses:
+            self.record.losses = lost(self.losses)
         price = self.target.price
         cost = price.cost(usage) if price is not None else 0
         if not cost and usage != NOTHING and self.record.price is not PriceState.FREE:

@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 
 from ostiary.core.fault import Fault, Kind, Origin, Retry
+from ostiary.core.record import Lost
 from ostiary.core.snapshot import Deployment
 from ostiary.core.usage import Usage
 from ostiary.gateway.ports import Route
 from ostiary.wire.conversation.conversation import Conversation
 from ostiary.wire.conversation.events import Event, Failed, Metered, PartDelta
 from ostiary.wire.conversation.unfold import unfold
-from ostiary.wire.conversation.unknown import Loss
+from ostiary.wire.conversation.unknown import Loss, LossKind
 from ostiary.wire.dialect import Answering, Decoder, Dialect, Encoder
 from ostiary.wire.registry import DIALECTS
 
@@ -250,6 +251,44 @@ def adjusted(body: bytes, target: Deployment, defaults: Sequence[tuple[str, msgs
     for name, value in defaults:
         members.setdefault(name, value)
     return _encode(members)
+
+
+_KNOBS = {
+    "temperature": Lost.TEMPERATURE,
+    "top_p": Lost.TOP_P,
+    "top_k": Lost.TOP_K,
+    "frequency_penalty": Lost.PENALTIES,
+    "presence_penalty": Lost.PENALTIES,
+    "seed": Lost.SEED,
+    "thinking": Lost.THINKING,
+    "effort": Lost.THINKING,
+    "budget": Lost.THINKING,
+    "adaptive": Lost.THINKING,
+    "shown": Lost.THINKING,
+    "logprobs": Lost.LOGPROBS,
+    "top_logprobs": Lost.LOGPROBS,
+    "user": Lost.USER,
+    "metadata": Lost.METADATA,
+    "tier": Lost.TIER,
+    "store": Lost.STORE,
+}
+_OTHERS = {
+    LossKind.UNKNOWN: Lost.UNKNOWN,
+    LossKind.SEAL: Lost.SEAL,
+    LossKind.SHAPE: Lost.SHAPE,
+    LossKind.MARK: Lost.MARK,
+}
+
+
+def lost(losses: Sequence[Loss]) -> int:
+    """The losses as the record has them: flags of `Lost`, since a place may hold a word of the caller's."""
+    flags = 0
+    for loss in losses:
+        if loss.kind is LossKind.KNOB:
+            flags |= _KNOBS.get(loss.where.rpartition(".")[2], Lost.OTHER_KNOB)
+        else:
+            flags |= _OTHERS[loss.kind]
+    return flags
 
 
 def unsayable(fault: Fault) -> Fault:

@@ -15,7 +15,7 @@ from ostiary.control.access.keyfields import dollars
 from ostiary.control.usage.names import KeyBook, KeyNames
 from ostiary.control.usage.queries import SpendLogs, day_range, day_text
 from ostiary.core.clock import Clock
-from ostiary.core.record import Outcome, Record
+from ostiary.core.record import Lost, Outcome, Record
 from ostiary.store.reports import LogFilter, UsageFilter, UsageReports
 from ostiary.store.usage import DAY_MILLISECONDS
 
@@ -165,6 +165,7 @@ def log_view(record: Record, key: KeyNames) -> dict[str, object]:
             "stream": record.stream,
             "usage_measured": record.measured,
             "price_state": record.price,
+            "losses": [flag.name.lower() for flag in Lost(record.losses) if flag.name],
             "usage": msgspec.to_builtins(record.usage),
         },
     }

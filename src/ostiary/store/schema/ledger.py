@@ -94,6 +94,7 @@ usage = table(
     word("price", "where the price came from"),
     number_ids("tags", "see tags"),
     count("upstream_ms", "waited for the provider"),
+    small("losses", "flags: what a translation left out", server_default=text("0")),
     PrimaryKeyConstraint("org_id", "started", "id"),
     without_rowid=True,
 )

@@ -57,6 +57,7 @@ def _usage() -> None:
         sa.Column("price", sa.String(length=64), nullable=False),
         sa.Column("tags", sa.LargeBinary(), nullable=False),
         sa.Column("upstream_ms", sa.BigInteger(), nullable=False),
+        sa.Column("losses", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "started", "id", name="pk_usage"),
         sqlite_with_rowid=False,
         postgresql_partition_by="RANGE (started)",
