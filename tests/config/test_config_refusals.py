@@ -111,7 +111,7 @@ WRONG = [
     (one_model(api_key='"a\\nb"'), "api_key: error: holds a character that no header can carry"),
     (one_model(api_key="os.environ/ABSENT"),
      ":5: model_list[0].litellm_params.api_key: warning: environment variable ABSENT is not set; the deployment is"),
-    (one_model(aws_region_name="os.environ/ABSENT", ssl_verify="'No'"), "certificates of providers are not verified"),
+    (one_model(rust="os.environ/ABSENT", ssl_verify="'No'"), "certificates of providers are not verified"),
     (one_model(temprature="1"), "temprature: warning: not a known setting (did you mean temperature?)"),
     (one_model(model="bedrock/x"), "model: warning: names a provider that is not offered; the deployment is left out"),
     (one_model(model="grok/x"), "is not offered; the deployment is left out (did you mean groq?)"),

@@ -193,6 +193,6 @@ def test_s3_signs_the_path_as_it_is() -> None:
 
 
 def test_credentials_do_not_show_themselves() -> None:
-    shown = repr(AwsCredentials("AKID", Secret("hidden"), Secret("hidden as well")))
+    shown = repr(AwsCredentials("AKID", Secret("hidden"), Secret("hidden-too")))
     assert "AKID" in shown
     assert "hidden" not in shown

@@ -41,6 +41,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_env: tuple[str, ...] = ()
     auth: AuthStyle = AuthStyle.BEARER
     auth_header: str = "authorization"
+    sign_in: AuthStyle | None = None  # aws, google or entra: what is done where no key is given
     url_style: UrlStyle = UrlStyle.OPENAI
     key_required: bool = True
     aliases: tuple[str, ...] = ()  # other prefixes that mean this provider, as in `hosted_vllm/`

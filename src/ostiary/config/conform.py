@@ -6,13 +6,14 @@ import math
 
 from ostiary.config.node import Node, kind_of, plain
 from ostiary.config.setting import Setting, Shape
-from ostiary.core.secret import Secret
+from ostiary.core.secret import Secret, secret_document
 
 MOST = 10**12  # above this a number is a mistake
 
 _EXPECTED = {
     Shape.TEXT: "text",
     Shape.SECRET: "text",
+    Shape.SECRET_DOCUMENT: "text or a mapping",
     Shape.WHOLE: "a whole number",
     Shape.NUMBER: "a number",
     Shape.FLAG: "true or false",
@@ -23,6 +24,7 @@ _EXPECTED = {
     Shape.SECTION: "a mapping",
     Shape.ROWS: "a list of mappings",
 }
+_IN_HEADER = (".api_key", ".azure_ad_token", ".aws_access_key_id", ".aws_session_token")
 _FLAGS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
 
@@ -38,7 +40,10 @@ def conform(node: Node, setting: Setting) -> object:
     """
     value = node.value
     if setting.shape is Shape.SECRET:
-        return _secret(value, in_header=setting.path.endswith((".api_key", ".azure_ad_token")))
+        return _secret(value, in_header=setting.path.endswith(_IN_HEADER))
+    if setting.shape is Shape.SECRET_DOCUMENT:
+        document = plain(node)
+        return secret_document(document) if isinstance(document, dict) else _secret(value, in_header=False)
     if setting.shape is Shape.TEXT and isinstance(value, str):
         return value
     if setting.shape is Shape.WHOLE or setting.shape is Shape.NUMBER:

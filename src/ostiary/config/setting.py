@@ -16,6 +16,7 @@ class Shape(StrEnum):
 
     TEXT = "text"
     SECRET = "secret"  # noqa: S105 (the name of a shape)
+    SECRET_DOCUMENT = "secret text or mapping"  # noqa: S105 (the name of a shape)
     WHOLE = "whole number"
     NUMBER = "number"
     FLAG = "true or false"

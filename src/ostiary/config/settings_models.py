@@ -33,7 +33,30 @@ PRICES = (
     ("input_cost_per_query", "Another name of `input_cost_per_request`."),
 )
 
-_NOT_OFFERED = "For a provider that has no row in the table of providers yet."
+# Who the gateway is towards a cloud; see docs/provider-credentials.md. Files and profiles are the configuration's only.
+SIGN_IN = (
+    used("aws_access_key_id", Shape.SECRET, "Access key of AWS; without it the environment is asked, as the SDKs do."),
+    used("aws_secret_access_key", Shape.SECRET, "Secret half of the access key."),
+    used("aws_session_token", Shape.SECRET, "Session token that belongs to a temporary access key."),
+    used("aws_region_name", Shape.TEXT, "Region of AWS; without it `AWS_REGION`."),
+    used("aws_profile_name", Shape.TEXT, "Profile of `~/.aws/config` and `~/.aws/credentials`."),
+    used("aws_role_name", Shape.TEXT, "ARN of a role to take on."),
+    used("aws_session_name", Shape.TEXT, "Name of the session with a role.", "ostiary"),
+    used("aws_external_id", Shape.TEXT, "External id that the role's trust policy asks for."),
+    used("aws_web_identity_token", Shape.SECRET, "Token of another issuer that gives the role, or the file it is in."),
+    used("aws_sts_endpoint", Shape.TEXT, "Endpoint of STS.", "the region's public one"),
+    used("aws_bedrock_runtime_endpoint", Shape.TEXT, "Another name of `api_base`."),
+    used("vertex_project", Shape.TEXT, "Google project; without it `VERTEXAI_PROJECT`."),
+    used("vertex_location", Shape.TEXT, "Google location; without it `VERTEXAI_LOCATION`."),
+    used("vertex_credentials", Shape.SECRET_DOCUMENT, "Google credentials: a path, the JSON text, or the document."),
+    used("azure_ad_token", Shape.SECRET, "Entra token, sent as a bearer token to Azure."),
+    used("tenant_id", Shape.TEXT, "Entra tenant to sign in to; without it `AZURE_TENANT_ID`."),
+    used("client_id", Shape.TEXT, "Entra application; without it `AZURE_CLIENT_ID`."),
+    used("client_secret", Shape.SECRET, "Secret of the application; without it `AZURE_CLIENT_SECRET`."),
+    used("azure_scope", Shape.TEXT, "Scope of Entra tokens.", "https://cognitiveservices.azure.com/.default"),
+    used("azure_authority_host", Shape.TEXT, "Where to sign in to Entra.", "https://login.microsoftonline.com"),
+)
+
 _NO_CHOICE = "A request never chooses where it goes or with which credential."
 
 _PARAMS: tuple[Setting, ...] = (
@@ -45,7 +68,7 @@ _PARAMS: tuple[Setting, ...] = (
     used("organization", Shape.NAMES, "OpenAI organisation; a list makes one deployment of each."),
     used("custom_llm_provider", Shape.TEXT, "Provider, where `model` carries no prefix."),
     used("litellm_credential_name", Shape.TEXT, "Name of a row of `credential_list` that fills in what is missing."),
-    used("azure_ad_token", Shape.SECRET, "Entra token, sent as a bearer token to Azure."),
+    *SIGN_IN,
     used("account_id", Shape.TEXT, "Fills `{account_id}` in the provider's base URL."),
     used("rpm", Shape.WHOLE, "Requests per minute; also the weight where `weight` is absent.", least=0),
     used("tpm", Shape.WHOLE, "Tokens per minute; also the weight where `weight` and `rpm` are absent.", least=0),
@@ -72,19 +95,6 @@ _PARAMS: tuple[Setting, ...] = (
     refused("budget_duration", "Budgets of deployments are not enforced; set `budget_duration` on keys."),
     refused("silent_model", "Mirroring would send content to a second provider; it is not offered."),
     refused("tag_regex", "Choosing deployments by tag is not implemented and would not hold."),
-    *(
-        inert(name, Shape.SECRET if "secret" in name or "token" in name or "key" in name else Shape.ANY, _NOT_OFFERED)
-        for name in (
-            "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region_name", "aws_role_name",
-            "aws_session_name", "aws_profile_name", "aws_web_identity_token", "aws_bedrock_runtime_endpoint",
-            "vertex_project", "vertex_location",
-        )
-    ),
-    inert("vertex_credentials", Shape.ANY, _NOT_OFFERED),
-    inert("tenant_id", Shape.TEXT, "Signing in to Entra is not implemented; give `azure_ad_token` or `api_key`."),
-    inert("client_id", Shape.TEXT, "Signing in to Entra is not implemented; give `azure_ad_token` or `api_key`."),
-    inert("client_secret", Shape.SECRET, "Signing in to Entra is not implemented; give `azure_ad_token` or `api_key`."),
-    inert("azure_scope", Shape.TEXT, "Signing in to Entra is not implemented; give `azure_ad_token` or `api_key`."),
     inert("region_name", Shape.TEXT, "Not used for routing yet.", loud=True),
     inert("tags", Shape.LIST, "Not used for routing; `enable_tag_filtering` is refused."),
     inert("drop_params", Shape.FLAG, "Unknown request fields are passed on as they are."),
@@ -133,7 +143,7 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
     used("credential_list[].credential_name", Shape.TEXT, "Name, referred to by `litellm_credential_name`."),
     used("credential_list[].credential_values", Shape.SECTION, "Values that stand in for `litellm_params`."),
     used("credential_list[].credential_values.api_key", Shape.SECRET, "Credential."),
-    used("credential_list[].credential_values.azure_ad_token", Shape.SECRET, "Entra token."),
+    *below("credential_list[].credential_values", *SIGN_IN),
     used("credential_list[].credential_values.api_base", Shape.TEXT, "The one base URL the credential may go to."),
     used("credential_list[].credential_values.base_url", Shape.TEXT, "Another name of `api_base`."),
     used("credential_list[].credential_values.api_version", Shape.TEXT, "The `api-version` of Azure calls."),

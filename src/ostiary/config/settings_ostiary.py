@@ -28,6 +28,8 @@ _UPSTREAM: tuple[Setting, ...] = (
     used("pool_per_origin", Shape.WHOLE, "Most connections to one provider.", "1024", least=1),
     used("idle_connection_seconds", Shape.NUMBER, "How long an idle connection to a provider is kept.", "30", least=0),
     used("ca_file", Shape.TEXT, "Certificate authorities to trust in place of the system's."),
+    used("instance_metadata", Shape.FLAG,
+         "Ask the metadata service of a cloud's machine for credentials where nothing else gives any.", "false"),
 )  # fmt: skip
 
 OSTIARY_SETTINGS: tuple[Setting, ...] = (

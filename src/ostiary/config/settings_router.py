@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ostiary.config.rules import routing_strategy
 from ostiary.config.setting import Setting, Shape, below, inert, refused, used
+from ostiary.config.settings_models import SIGN_IN
 
 # Written in either block; `router_settings` wins.
 SHARED: tuple[Setting, ...] = (
@@ -44,7 +45,11 @@ _ROUTER: tuple[Setting, ...] = (
     used("default_max_parallel_requests", Shape.WHOLE, "Calls at once, where a deployment states none.", least=1),
     used("default_litellm_params", Shape.SECTION, "`litellm_params` of deployments that do not state them."),
     refused("default_litellm_params.api_key", "One credential for every provider would leave toward all of them."),
-    refused("default_litellm_params.azure_ad_token", "One credential would leave toward every provider."),
+    *(
+        refused(f"default_litellm_params.{setting.path}", "One identity would be used toward every provider.")
+        for setting in SIGN_IN
+        if setting.path not in ("aws_region_name", "vertex_project", "vertex_location")
+    ),
     refused("default_litellm_params.api_base", "One address for every provider would receive all their credentials."),
     refused("default_litellm_params.base_url", "One address for every provider would receive all their credentials."),
     refused("default_litellm_params.litellm_credential_name", "One credential would leave toward every provider."),

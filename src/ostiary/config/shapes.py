@@ -113,7 +113,10 @@ class EdgeSettings(msgspec.Struct, frozen=True):
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True):
-    """Deadlines in seconds, pool sizes and the forward proxy of calls to providers."""
+    """Deadlines in seconds, pool sizes and the forward proxy of calls to providers.
+
+    `instance_metadata`: whether the metadata service of a cloud's machine is asked for credentials.
+    """
 
     connect_seconds: float = 5.0
     first_byte_seconds: float = 600.0
@@ -124,6 +127,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True):
     pool_per_origin: int = 1024
     idle_connection_seconds: float = 30.0
     ca_file: str | None = None
+    instance_metadata: bool = False
 
 
 class MetricsSettings(msgspec.Struct, frozen=True):

@@ -16,12 +16,14 @@ from ostiary.config.settings import find
 from ostiary.config.settings_models import BODY_DEFAULTS
 from ostiary.config.shapes import ModelEntry
 from ostiary.control.destination import CONTROL, HEADER_VALUE, address_of, provider_of, reached, signed
+from ostiary.control.identities import with_places
 from ostiary.control.sources import Facts, Sources, UnusableError
 from ostiary.core.price import FREE, Price, PriceState
 from ostiary.core.snapshot import Deployment, Timeouts
 
 MAX_STARS = 4
 
+_OTHER_NAMES = frozenset({"base_url", "aws_bedrock_runtime_endpoint"})  # of api_base
 _GOVERNED = frozenset({"model", "stream"})
 _NOT_SHOWN = frozenset({"id", "custom_tokenizer"})
 
@@ -46,13 +48,14 @@ def deployments_of(entry: ModelEntry, sources: Sources) -> list[Built]:
     _refuse_other_environment(entry, sources)
     params = _completed(entry, sources)
     provider, upstream_model = provider_of(params, sources)
+    params = with_places(params, provider, sources)
     address, style, own = address_of(params, provider, sources)
     if address.model and address.model != upstream_model:
         raise UnusableError("litellm_params.api_base", "names another deployment than model does")
     _check_stars(entry.model_name, upstream_model)
     plain = _deployment(entry, params, provider, upstream_model, sources)
     plain = reached(plain, address, style, provider, params, sources)
-    plain = signed(plain, params, provider, sources, own=own, stored=bool(entry.stored_id))
+    plain = signed(plain, entry, params, provider, sources, own=own)
     weight = params.get("weight")
     organizations = params.get("organization")
     built: list[Built] = []
@@ -81,8 +84,8 @@ def _refuse_other_environment(entry: ModelEntry, sources: Sources) -> None:
 def _completed(entry: ModelEntry, sources: Sources) -> dict[str, object]:
     """The entry's parameters over those of its credential over the defaults of all."""
     written = dict(entry.params)
-    if "base_url" in written:
-        written.setdefault("api_base", written["base_url"])
+    for other in _OTHER_NAMES & written.keys():
+        written.setdefault("api_base", written[other])
     name = written.get("litellm_credential_name")
     values: dict[str, object] = {}
     if name is not None:
@@ -90,8 +93,8 @@ def _completed(entry: ModelEntry, sources: Sources) -> dict[str, object]:
         if credential is None:
             raise UnusableError("litellm_params.litellm_credential_name", "names no row of credential_list")
         values = dict(credential.values)
-        if "base_url" in values:
-            values.setdefault("api_base", values["base_url"])
+        for other in _OTHER_NAMES & values.keys():
+            values.setdefault("api_base", values[other])
         mine, its = written.get("api_base"), values.get("api_base")
         if mine is not None and mine != its and (its is not None or entry.stored_id):
             raise UnusableError("litellm_params.api_base", "is not the address that its credential belongs to")

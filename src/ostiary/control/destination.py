@@ -14,7 +14,9 @@ from collections.abc import Mapping
 import msgspec
 
 from ostiary.catalog.provider import Provider
+from ostiary.config.shapes import ModelEntry
 from ostiary.control.address import Address, azure_address, base_address, bypasses, fill
+from ostiary.control.identities import SCHEMES, ambient_identity, scheme_of, stated_identity
 from ostiary.control.sources import Sources, UnusableError
 from ostiary.core.secret import Secret
 from ostiary.core.snapshot import AuthStyle, Deployment, UrlStyle
@@ -151,15 +153,16 @@ def _proxy(address: Address, sources: Sources) -> str | None:
 
 def signed(
     plain: Deployment,
+    entry: ModelEntry,
     params: Mapping[str, object],
     provider: Provider,
     sources: Sources,
     *,
     own: bool,
-    stored: bool,
 ) -> Deployment:
-    """With credential and headers."""
+    """With credential and headers: a key, else what signs in, else the same of the environment."""
     headers = _extra_headers(params)
+    surrounded = own or (not provider.base_url and not entry.stored_id)
     key, token = params.get("api_key"), params.get("azure_ad_token")
     auth, auth_header = provider.auth, provider.auth_header
     if not isinstance(key, Secret) and isinstance(token, Secret):
@@ -168,22 +171,30 @@ def signed(
         # A credential written as a header is one: it is kept where nothing prints it.
         for name in [name for name in headers if _CREDENTIAL_HEADER.match(name)][:1]:
             key, auth, auth_header = Secret(headers.pop(name)), AuthStyle.HEADER, name
-    if not isinstance(key, Secret) and (own or (not provider.base_url and not stored)):
+    identity = None if isinstance(key, Secret) else stated_identity(entry, params, provider, sources)
+    if not isinstance(key, Secret) and identity is None and surrounded:
         key = _environment_key(provider, sources)
-    if not isinstance(key, Secret) and provider.key_required and (own or not provider.base_url):
+    # A signature shows no secret: the configuration may have one made for an endpoint of its own.
+    signing = scheme_of(provider) is AuthStyle.AWS and not entry.stored_id
+    if not isinstance(key, Secret) and identity is None and (surrounded or signing):
+        identity = ambient_identity(params, provider, sources)
+    if identity is None and not isinstance(key, Secret) and provider.key_required and (own or not provider.base_url):
         variables = " or ".join(provider.key_env)
         hint = f"give it, or set {variables}" if variables else ""
         raise UnusableError("litellm_params.api_key", "is missing", hint, grave=False)
     credential = key if isinstance(key, Secret) else None
-    if credential is None:
+    if identity is not None:
+        auth = scheme_of(provider) or AuthStyle.NONE
+    elif credential is None:
         auth = AuthStyle.NONE
-    elif auth is AuthStyle.NONE:
+    elif auth is AuthStyle.NONE or auth in SCHEMES:
         auth, auth_header = AuthStyle.BEARER, "authorization"
     return msgspec.structs.replace(
         plain,
         auth=auth,
         auth_header=auth_header.lower(),
         credential=credential,
+        identity=identity,
         headers=tuple(({name.lower(): value for name, value in provider.headers.items()} | headers).items()),
     )
 

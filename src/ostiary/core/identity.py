@@ -22,9 +22,9 @@ ENTRA_AUTHORITY = "https://login.microsoftonline.com"
 class AwsIdentity(msgspec.Struct, frozen=True):
     """For Signature Version 4. The first of these that is there: keys, web identity, profile, container, machine.
 
-    `web_identity` is a token, or the path of a file with one (also as `oidc/file/PATH`). With `role_arn`, a role is
-    taken on: by the web identity, else by what the others give. An empty `profile` is the default one, which may be
-    missing where there is something else to ask.
+    `web_identity` is a token, or the path of a file with one (also as `oidc/file/PATH`); it gives the role
+    `web_role_arn`. With what the first gives, `role_arn` is taken on where it is named. An empty `profile` is the
+    default one, which may be missing where there is something else to ask.
     """
 
     region: str
@@ -33,6 +33,7 @@ class AwsIdentity(msgspec.Struct, frozen=True):
     secret_access_key: Secret | None = None
     session_token: Secret | None = None
     web_identity: Secret | None = None
+    web_role_arn: str = ""
     profile: str = ""
     config_file: str = ""
     credentials_file: str = ""

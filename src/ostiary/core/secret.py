@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from typing import NoReturn
+
+import msgspec
 
 
 class Secret:
@@ -40,3 +43,21 @@ class Secret:
 
     def __bool__(self) -> bool:
         return bool(self._value)
+
+
+def secret_document(document: Mapping[str, object]) -> Secret:
+    """A document with texts and secrets in it, such as a cloud's credential file, as one secret: its JSON text.
+
+    Raises:
+        ValueError: it holds something else than JSON values and secrets.
+    """
+    try:
+        return Secret(msgspec.json.encode(document, enc_hook=_opened).decode())
+    except (TypeError, ValueError, NotImplementedError, msgspec.EncodeError):
+        raise ValueError("not a JSON document") from None
+
+
+def _opened(value: object) -> object:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -17,6 +19,8 @@ from ostiary.vault.document import masked
 
 PRICE_UNITS = Decimal(10) ** 15  # nanodollars per million units to dollars per unit
 MASK = "****"
+_JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){2,4}")
+_ADDRESSES = ("api_base", "base_url", "aws_bedrock_runtime_endpoint")
 _PORTS = {"http": 80, "https": 443}
 
 Required = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -62,7 +66,7 @@ def origin_of(params: dict[str, Any]) -> str:
     Raises:
         Fault: INVALID_REQUEST for an address that is none, or that carries a credential itself.
     """
-    field = "api_base" if params.get("api_base") else "base_url"
+    field = next((name for name in _ADDRESSES if params.get(name)), "api_base")
     address = params.get(field)
     if not address:
         provider = params.get("custom_llm_provider") or str(params["model"]).partition("/")[0]
@@ -79,6 +83,19 @@ def origin_of(params: dict[str, Any]) -> str:
         raise wrong(field, "a credential in the URL is refused; give `api_key`")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port or _PORTS[parts.scheme]}"
+
+
+def refuse_places_of_the_machine(params: Mapping[str, Any]) -> None:
+    """What names a file of this machine is for the configuration file alone.
+
+    Raises:
+        Fault: INVALID_REQUEST, naming the parameter.
+    """
+    credentials, token = params.get("vertex_credentials"), params.get("aws_web_identity_token")
+    if isinstance(credentials, str) and not credentials.strip().startswith("{"):
+        raise wrong("litellm_params.vertex_credentials", "expected the JSON of the credentials, not a path")
+    if isinstance(token, str) and not _JWT.fullmatch(token):
+        raise wrong("litellm_params.aws_web_identity_token", "expected a token, not a path")
 
 
 def row_view(row: ModelRow) -> dict[str, object]:

@@ -20,6 +20,7 @@ from ostiary.control.access.modelfields import (
     deployment_view,
     group_view,
     origin_of,
+    refuse_places_of_the_machine,
     row_view,
 )
 from ostiary.control.access.permissions import Caller
@@ -31,7 +32,7 @@ from ostiary.core.ids import time_ordered_id
 from ostiary.core.snapshot import PolicySnapshot
 from ostiary.store.models import ModelRepository
 from ostiary.store.rows import MILLISECONDS, ModelRow
-from ostiary.vault.document import guarded, has_secret, is_credential
+from ostiary.vault.document import guarded, has_secret, is_credential, masked
 
 LONGEST_ID = 256
 
@@ -169,7 +170,8 @@ def _merged(before: ModelRow, given: Mapping[str, Any]) -> dict[str, Any]:
 
     A credential does not follow a changed address: whoever may edit a model could send it to himself.
     """
-    kept = {name: value for name, value in given.items() if not (value == MASK and name in before.litellm_params)}
+    shown = masked(before.litellm_params)
+    kept = {name: value for name, value in given.items() if name not in shown or value != shown[name]}
     params = _without_nulls({**before.litellm_params, **kept})
     _check(params)
     stale = [name for name, value in before.litellm_params.items() if params.get(name) is value and has_secret(value)]
@@ -182,8 +184,9 @@ def _check(params: Mapping[str, Any]) -> None:
     if not isinstance(params.get("model"), str) or not params["model"]:
         raise wrong("litellm_params.model", "is required")
     for name, value in params.items():
-        if is_credential(name) and value == MASK:
+        if is_credential(name) and (value == MASK or (isinstance(value, Mapping) and MASK in value.values())):
             raise wrong(f"litellm_params.{name}", "is a mask, not a credential")
+    refuse_places_of_the_machine(params)
 
 
 def _without_nulls(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,14 +45,18 @@ class AwsSource:
             NoToken: none of the ways gives any; says why the first that was open did not.
         """
         identity = self._identity
-        role = Role(identity.role_arn, identity.session_name, identity.external_id)
         keys = _stated_keys(identity)
-        if keys is None and identity.web_identity is not None and identity.role_arn:
+        if keys is not None:
+            base = Token(keys)
+        elif identity.web_identity is not None:
+            web_role = Role(identity.web_role_arn, identity.session_name, "")
             token = await self._web_token(identity.web_identity)
-            return await assume_by_token(self._client, identity, role, token)
-        base = Token(keys) if keys is not None else await self._ambient()
+            base = await assume_by_token(self._client, identity, web_role, token)
+        else:
+            base = await self._ambient()
         if not identity.role_arn:
             return base
+        role = Role(identity.role_arn, identity.session_name, identity.external_id)
         return await assume(self._client, identity, role, base.value, self._clock.now())
 
     async def _ambient(self) -> Token[AwsCredentials]:

@@ -20,11 +20,20 @@ EMPTY_BODY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 class AwsCredentials(msgspec.Struct, frozen=True):
-    """A key pair, and the session token that comes with a temporary one."""
+    """A key pair, and the session token that comes with a temporary one.
+
+    Raises:
+        ValueError: id or token have a character that no header can carry.
+    """
 
     access_key_id: str
     secret_access_key: Secret
     session_token: Secret | None = None
+
+    def __post_init__(self) -> None:
+        session = self.session_token.reveal() if self.session_token is not None else ""
+        if not all(" " < char <= "~" for char in self.access_key_id + session):
+            raise ValueError("an AWS access key id or session token cannot stand in a header")
 
 
 def signature_lines(
