@@ -18,6 +18,7 @@ from ostiary.control.address import azure_address, base_address, bypasses, fill
 from ostiary.control.compile import Compiled, StoredModel, compile_snapshot, demo_deployment
 from ostiary.core.fault import Kind
 from ostiary.core.price import Price, PriceState
+from ostiary.core.profile import Profile, Thinks
 from ostiary.core.secret import Secret
 from ostiary.core.snapshot import AuthStyle, Deployment, Timeouts, UrlStyle
 
@@ -128,6 +129,8 @@ def test_a_deployment_has_everything_its_row_says(real: Loaded) -> None:
     assert first == Deployment(
         id=first.id,
         model_name="gpt-4o",
+        profile=Profile(thinks=Thinks.NEVER, max_output=16384),
+        dialects=("openai_chat", "openai_responses"),
         provider="openai",
         upstream_model="gpt-4o",
         scheme="https",

@@ -23,6 +23,11 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     adds: dict[str, str] = {}
 
 
+def _compatible() -> dict[str, bool | str | int]:
+    """What is true of a server that speaks OpenAI's dialect and has no more to say: it knows the older names."""
+    return {"new_cap": False, "developer": False}
+
+
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One stanza of `providers.toml`.
 
@@ -54,7 +59,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dialects: tuple[str, ...] = ("openai_chat",)
     embedding: str = "openai"
     rerank: str = "cohere"
-    facts: dict[str, bool | str | int] = {}
+    facts: dict[str, bool | str | int] = msgspec.field(default_factory=_compatible)
     variants: tuple[Variant, ...] = ()
     price_names: tuple[str, ...] = ()  # names of this provider in the price table
     docs: str = ""

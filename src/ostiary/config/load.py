@@ -111,6 +111,7 @@ def _defaults(router: Mapping[str, object], litellm: Mapping[str, object]) -> Mo
         timeout=_number(timeout),
         stream_timeout=_number(router.get("stream_timeout")),
         max_parallel=_get(router, "default_max_parallel_requests", int),
+        drop_params=_get(litellm, "drop_params", bool),
         verify=verify is not False,
         ca_file=verify if isinstance(verify, str) else None,
         ignore_invalid=router.get("ignore_invalid_deployments") is not False,

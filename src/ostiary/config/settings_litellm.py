@@ -23,7 +23,10 @@ _LITELLM: tuple[Setting, ...] = (
     used("ssl_verify", Shape.FLAG_OR_TEXT, "Verify certificates of providers; or the path of a CA file.", "true",
          rule=certificate_check),
     inert("ssl_certificate", Shape.TEXT, "Client certificates are not sent.", loud=True),
-    inert("drop_params", Shape.FLAG, "Unknown request fields are passed on as they are."),
+    used(
+        "drop_params", Shape.FLAG,
+        "Knobs that a provider has no word for are left out and reported; `false` refuses the request instead.", "true",
+    ),
     inert("modify_params", Shape.FLAG, "Requests are passed on as they are."),
     inert("force_ipv4", Shape.FLAG, "Both address families are used."),
     inert("enable_json_schema_validation", Shape.FLAG, "Answers are passed on as they are.", loud=True),

@@ -97,7 +97,7 @@ _PARAMS: tuple[Setting, ...] = (
     refused("tag_regex", "Choosing deployments by tag is not implemented and would not hold."),
     inert("region_name", Shape.TEXT, "Not used for routing yet.", loud=True),
     inert("tags", Shape.LIST, "Not used for routing; `enable_tag_filtering` is refused."),
-    inert("drop_params", Shape.FLAG, "Unknown request fields are passed on as they are."),
+    used("drop_params", Shape.FLAG, "As `litellm_settings.drop_params`, for this deployment."),
     inert("additional_drop_params", Shape.LIST, "Request fields are passed on as they are."),
     inert("allowed_openai_params", Shape.LIST, "Every request field is passed on."),
     inert("merge_reasoning_content_in_choices", Shape.FLAG, "Answers are passed on as they are."),

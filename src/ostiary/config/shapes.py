@@ -178,6 +178,7 @@ class ModelDefaults(msgspec.Struct, frozen=True):
     timeout: float | None = None
     stream_timeout: float | None = None
     max_parallel: int | None = None
+    drop_params: bool | None = None
     verify: bool = True
     ca_file: str | None = None
     ignore_invalid: bool = True

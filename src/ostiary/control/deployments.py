@@ -137,6 +137,7 @@ def _deployment(
         embedding=(variant.embedding if variant else "") or provider.embedding,
         rerank=(variant.rerank if variant else "") or provider.rerank,
         profile=sources.profiles.find(provider, upstream_model, longest),
+        drop_params=_flag(params.get("drop_params"), sources.loaded.defaults.drop_params),
         drops=variant.drops if variant else (),
         adds=tuple((name, _json(value, name)) for name, value in (variant.adds if variant else {}).items()),
         order=_whole(params, "order") or 0,
@@ -239,6 +240,10 @@ def _whole(values: Mapping[str, object], *names: str) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
     return None
+
+
+def _flag(value: object, default: bool | None) -> bool | None:
+    return value if isinstance(value, bool) else default
 
 
 def _seconds(value: object) -> float | None:

@@ -37,6 +37,7 @@ class VirtualKey(msgspec.Struct, frozen=True):
     organization_id: str = ""
     allowed_routes: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    drop_params: bool | None = None  # may knobs be left out that a provider has no word for; None: as the deployment
     spend: Nano = 0
     spend_from: float = 0.0
     admin: bool = False

@@ -77,6 +77,7 @@ class Deployment(msgspec.Struct, frozen=True):
     embedding: str = "openai"
     rerank: str = "cohere"
     profile: Profile = ANY
+    drop_params: bool | None = None  # may knobs be left out that its interface has no word for
     drops: tuple[str, ...] = ()
     adds: tuple[tuple[str, bytes], ...] = ()  # name, JSON
     proxy: str | None = None  # forward proxy URL, named by the configuration

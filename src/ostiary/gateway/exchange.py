@@ -34,6 +34,7 @@ from ostiary.gateway.translation import (
     Translation,
     adjusted,
     dialect_of,
+    is_strict,
     spoken_to,
 )
 from ostiary.gateway.upstream.response import Response
@@ -308,7 +309,8 @@ class Exchange(Ending):
             asked = msgspec.structs.replace(self.dialect.decode_request(ask.body), model=ask.model, stream=ask.stream)
             created = self.record.started // 1000
             self._answering = Answering(id=self.record.id, created=created, model=ask.model, asked=asked)
-        self._translation = Translation(self.dialect, self._provider, self._answering)
+        strict = is_strict(self.account.key, target, ask.own)
+        self._translation = Translation(self.dialect, self._provider, self._answering, strict=strict)
         defaults = self.plane.outbound(target).defaults if target.defaults else None
         body = self._translation.request(target, defaults, stream=ask.stream)
         self.losses = self._translation.losses

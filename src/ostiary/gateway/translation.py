@@ -6,12 +6,13 @@ deployment's defaults, and the ledger of what could not be said.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ostiary.core.fault import Fault, Kind, Origin, Retry
+from ostiary.core.key import VirtualKey
 from ostiary.core.record import Lost
 from ostiary.core.snapshot import Deployment
 from ostiary.core.usage import Usage
@@ -56,16 +57,20 @@ def spoken_to(target: Deployment, client: Dialect) -> Dialect:
 class Translation:
     """One attempt at one deployment in a dialect that is not the client's.
 
+    Args:
+        strict: refuse what would have to be left out of the request.
+
     Attributes:
         losses: what could not be said so far, on either way.
     """
 
-    __slots__ = ("_answering", "_client", "_provider", "losses")
+    __slots__ = ("_answering", "_client", "_provider", "_strict", "losses")
 
-    def __init__(self, client: Dialect, provider: Dialect, answering: Answering) -> None:
+    def __init__(self, client: Dialect, provider: Dialect, answering: Answering, *, strict: bool) -> None:
         self._client = client
         self._provider = provider
         self._answering = answering
+        self._strict = strict
         self.losses: list[Loss] = []
 
     def request(self, target: Deployment, defaults: Conversation | None, *, stream: bool) -> bytes:
@@ -81,6 +86,8 @@ class Translation:
             asked, model=target.upstream_model, stream=stream, stream_usage=True if stream else None
         )
         encoded = self._provider.encode_request(asked, target.profile)
+        if self._strict:
+            refuse_losses(encoded.losses)
         self.losses += encoded.losses
         return adjusted(encoded.body, target, raw_defaults(defaults))
 
@@ -251,6 +258,27 @@ def adjusted(body: bytes, target: Deployment, defaults: Sequence[tuple[str, msgs
     for name, value in defaults:
         members.setdefault(name, value)
     return _encode(members)
+
+
+def refuse_losses(losses: Sequence[Loss]) -> None:
+    """Refuse knobs and unknown members that would be left out. Proofs, shapes and marks change nothing that is asked.
+
+    Raises:
+        Fault: INVALID_REQUEST naming the first.
+    """
+    for loss in losses:
+        if loss.kind in (LossKind.KNOB, LossKind.UNKNOWN):
+            public = f"{loss.where!r} is not known to the provider of this model, and may not be left out (drop_params)"
+            raise Fault(Kind.INVALID_REQUEST, public, retry=Retry.NEXT, param=loss.where)
+
+
+def is_strict(key: VirtualKey, target: Deployment, own: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether nothing may be left out: the caller's word can only make it stricter, the key's goes before the rest."""
+    asked = own.get("drop_params")
+    if asked is not None and bytes(asked) == b"false":
+        return True
+    allowed = key.drop_params if key.drop_params is not None else target.drop_params
+    return allowed is False
 
 
 _KNOBS = {

@@ -79,10 +79,15 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
             organization_id=self.organization_id,
             allowed_routes=self.allowed_routes,
             tags=self.tags,
+            drop_params=_flag(self.metadata.get("drop_params")),
             spend=self.spend,
             spend_from=self.spend_from / MILLISECONDS,
             revision=self.revision,
         )
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
