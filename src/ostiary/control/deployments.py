@@ -9,7 +9,7 @@ import msgspec
 
 from ostiary.catalog.declared import declared_price
 from ostiary.catalog.profiles import variant_of
-from ostiary.catalog.provider import Provider
+from ostiary.catalog.provider import Provider, Variant
 from ostiary.config.problem import Place, Status
 from ostiary.config.rules import is_on
 from ostiary.config.settings import find
@@ -17,13 +17,13 @@ from ostiary.config.settings_models import BODY_DEFAULTS
 from ostiary.config.shapes import ModelEntry
 from ostiary.control.destination import CONTROL, HEADER_VALUE, address_of, provider_of, reached, signed
 from ostiary.control.identities import with_places
-from ostiary.control.sources import Facts, Sources, UnusableError
+from ostiary.control.sources import Facts, Profiles, Sources, UnusableError
 from ostiary.core.price import FREE, Price, PriceState
 from ostiary.core.snapshot import Deployment, Timeouts
 
 MAX_STARS = 4
 
-_OTHER_NAMES = frozenset({"base_url", "aws_bedrock_runtime_endpoint"})  # of api_base
+_OTHER_NAMES = ("base_url", "aws_bedrock_runtime_endpoint")  # of api_base
 _GOVERNED = frozenset({"model", "stream"})
 _NOT_SHOWN = frozenset({"id", "custom_tokenizer"})
 
@@ -53,7 +53,7 @@ def deployments_of(entry: ModelEntry, sources: Sources) -> list[Built]:
     if address.model and address.model != upstream_model:
         raise UnusableError("litellm_params.api_base", "names another deployment than model does")
     _check_stars(entry.model_name, upstream_model)
-    plain = _deployment(entry, params, provider, upstream_model, sources)
+    plain = as_reached(_deployment(entry, params, provider, upstream_model, sources), provider, sources.profiles)
     plain = reached(plain, address, style, provider, params, sources)
     plain = signed(plain, entry, params, provider, sources, own=own)
     weight = params.get("weight")
@@ -84,8 +84,7 @@ def _refuse_other_environment(entry: ModelEntry, sources: Sources) -> None:
 def _completed(entry: ModelEntry, sources: Sources) -> dict[str, object]:
     """The entry's parameters over those of its credential over the defaults of all."""
     written = dict(entry.params)
-    for other in _OTHER_NAMES & written.keys():
-        written.setdefault("api_base", written[other])
+    _address_by_its_other_names(written)
     name = written.get("litellm_credential_name")
     values: dict[str, object] = {}
     if name is not None:
@@ -93,12 +92,17 @@ def _completed(entry: ModelEntry, sources: Sources) -> dict[str, object]:
         if credential is None:
             raise UnusableError("litellm_params.litellm_credential_name", "names no row of credential_list")
         values = dict(credential.values)
-        for other in _OTHER_NAMES & values.keys():
-            values.setdefault("api_base", values[other])
+        _address_by_its_other_names(values)
         mine, its = written.get("api_base"), values.get("api_base")
         if mine is not None and mine != its and (its is not None or entry.stored_id):
             raise UnusableError("litellm_params.api_base", "is not the address that its credential belongs to")
     return {**sources.loaded.defaults.params, **values, **written}
+
+
+def _address_by_its_other_names(params: dict[str, object]) -> None:
+    for other in _OTHER_NAMES:
+        if other in params:
+            params.setdefault("api_base", params[other])
 
 
 def _check_stars(public: str, upstream: str) -> None:
@@ -119,7 +123,6 @@ def _deployment(
     known = base_model or "*" not in upstream_model
     facts = sources.models.find(provider, upstream_model, base_model) if known else None
     price, state = _price({**info, **params}, facts)
-    variant = variant_of(provider, upstream_model)
     longest = _whole(info, "max_output_tokens", "max_tokens") or (facts.max_output_tokens if facts else None)
     return Deployment(
         id="",
@@ -132,14 +135,7 @@ def _deployment(
         base_path="",
         defaults=_defaults(params),
         usage_in_stream=provider.usage_in_stream,
-        paths=tuple({**provider.paths, **(variant.paths if variant else {})}.items()),
-        dialects=(variant.dialects if variant else ()) or provider.dialects,
-        embedding=(variant.embedding if variant else "") or provider.embedding,
-        rerank=(variant.rerank if variant else "") or provider.rerank,
-        profile=sources.profiles.find(provider, upstream_model, longest),
         drop_params=_flag(params.get("drop_params"), sources.loaded.defaults.drop_params),
-        drops=variant.drops if variant else (),
-        adds=tuple((name, _json(value, name)) for name, value in (variant.adds if variant else {}).items()),
         order=_whole(params, "order") or 0,
         rpm=_whole(params, "rpm"),
         tpm=_whole(params, "tpm"),
@@ -157,6 +153,21 @@ def _deployment(
             (name, _json(value, f"model_info.{name}")) for name, value in info.items() if name not in _NOT_SHOWN
         ),
         source="db" if entry.stored_id else "config",
+    )
+
+
+def as_reached(plain: Deployment, provider: Provider, profiles: Profiles) -> Deployment:
+    """With how its model is spoken to at its provider, and what is known of the model's family."""
+    variant = variant_of(provider, plain.upstream_model) or Variant(match=())
+    return msgspec.structs.replace(
+        plain,
+        paths=tuple({**provider.paths, **variant.paths}.items()),
+        dialects=variant.dialects or provider.dialects,
+        embedding=variant.embedding or provider.embedding,
+        rerank=variant.rerank or provider.rerank,
+        profile=profiles.find(provider, plain.upstream_model, plain.max_output_tokens),
+        drops=variant.drops,
+        adds=tuple((name, msgspec.json.encode(value)) for name, value in variant.adds.items()),
     )
 
 
