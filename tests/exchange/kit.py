@@ -35,6 +35,7 @@ from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.objects import Objects
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.keys import KeyIndex
+from ostiary.gateway.signing.signer import Signers
 from ostiary.vault.spool import Spool
 
 T = TypeVar("T")
@@ -204,6 +205,7 @@ class Room:
             refused=self.refused.append,
             objects=Objects(lambda content: hmac.digest(b"k" * 32, content, "sha256")),
             priced=priced,
+            signers=Signers(self.clock),
         )
         self.plane.swap(policy)
         self.door = FrontDoor(self.plane)

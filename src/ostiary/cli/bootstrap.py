@@ -19,6 +19,7 @@ import msgspec
 import uvicorn
 
 from ostiary.catalog.models import load_models
+from ostiary.catalog.profiles import load_profiles
 from ostiary.catalog.providers import load_providers
 from ostiary.cli.chores import retention, shred_what_is_due
 from ostiary.cli.clock import SystemClock
@@ -29,6 +30,7 @@ from ostiary.cli.status import Status
 from ostiary.cli.unlock import database_url, directory_of, unlock
 from ostiary.config.load import load
 from ostiary.config.shapes import Loaded
+from ostiary.control.deployments import as_reached
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.ids import mint_key
 from ostiary.core.price import PriceState
@@ -45,6 +47,7 @@ from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.objects import Objects
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.keys import KeyIndex
+from ostiary.gateway.signing.signer import Signers
 from ostiary.gateway.upstream.pool import Upstream
 from ostiary.gateway.upstream.proxy import ignored_variables
 from ostiary.observe.log import log
@@ -126,6 +129,7 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
     )
     shared = SharedReads(keys, lambda: index.changes)
     index = KeyIndex(digest, shared, ledger.account, clock)
+    signers = Signers(clock, lambda why: log().warning("no credential for a provider", problem=why))
     plane = Plane(
         keys=index,
         ledger=ledger,
@@ -138,6 +142,7 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         refused=tally.refused,
         objects=Objects(lambda content: hmac.digest(object_key, content, "sha256")),
         priced=_priced,
+        signers=signers,
     )
     admin_digest, new_key = _admin(loaded, directory, digest, keyring.region)
     if new_key:
@@ -156,6 +161,7 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         shown_key=new_key or "<your key>",
         clock=clock,
         plane=plane,
+        signers=signers,
         ledger=ledger,
         journal=journal,
         upstream=upstream,
@@ -189,16 +195,18 @@ def _broken(table: str, row: str) -> None:
 def _priced(deployment: Deployment) -> Deployment:
     """A deployment of one model with what the catalog knows of it."""
     provider = load_providers().find(deployment.provider)
-    facts = load_models().find(provider, deployment.upstream_model) if provider is not None else None
-    if facts is None or facts.price is None:
+    if provider is None:
         return deployment
-    return msgspec.structs.replace(
-        deployment,
-        price=facts.price,
-        price_state=PriceState.LISTED,
-        max_input_tokens=deployment.max_input_tokens or facts.max_input_tokens,
-        max_output_tokens=deployment.max_output_tokens or facts.max_output_tokens,
-    )
+    facts = load_models().find(provider, deployment.upstream_model)
+    if facts is not None:
+        deployment = msgspec.structs.replace(
+            deployment,
+            max_input_tokens=deployment.max_input_tokens or facts.max_input_tokens,
+            max_output_tokens=deployment.max_output_tokens or facts.max_output_tokens,
+        )
+        if facts.price is not None and deployment.price_state is PriceState.UNKNOWN:
+            deployment = msgspec.structs.replace(deployment, price=facts.price, price_state=PriceState.LISTED)
+    return as_reached(deployment, provider, load_profiles())
 
 
 def _data_directory(loaded: Loaded) -> Path:

@@ -28,6 +28,7 @@ from ostiary.gateway.ledger.flush import Flusher
 from ostiary.gateway.ledger.journal import Journal
 from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.plane import Plane
+from ostiary.gateway.signing.signer import Signers
 from ostiary.gateway.upstream.pool import Upstream
 from ostiary.observe.log import failure, log
 from ostiary.observe.metrics import Tally
@@ -77,6 +78,7 @@ class House:
     ledger: Ledger
     journal: Journal
     upstream: Upstream
+    signers: Signers
     keys: KeyRepository
     models: ModelRepository
     book: Directory
@@ -265,6 +267,7 @@ class House:
         except TimeoutError:
             log().warning("the store took no more records; they stay in the journal")
         await self.upstream.close()
+        await self.signers.close()
         await self.watch.close()
         await self.store.close()
         await self.keyring.slots.close()

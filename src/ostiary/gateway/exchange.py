@@ -10,7 +10,7 @@ import asyncio
 
 import msgspec
 
-from ostiary.core.fault import Fault, Kind
+from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.operation import BodyKind, Meter, Operation
 from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
@@ -28,6 +28,7 @@ from ostiary.gateway.policy.authorise import may_route, resolve, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route
 from ostiary.gateway.relay import OpaqueTap, Relay, Tap
+from ostiary.gateway.signing.signer import Signer, host_of
 from ostiary.gateway.translation import (
     ObservingTap,
     TranslatingTap,
@@ -278,21 +279,38 @@ class Exchange(Ending):
         out = plane.outbound(target)
         assert out.origin is not None
         chat = self._provider if route.endpoint.operation is Operation.CHAT else None
+        model, stream = target.upstream_model, ask.stream
+        signature = b""
+        if out.signer is not None:
+            path = out.target(route.endpoint, model, self._item, chat=chat, stream=stream)
+            signature = await self._signed(out.signer, target, path, body)
         head = out.head(
             route.endpoint,
-            target.upstream_model,
+            model,
             self._item,
             ask.content_type,
             len(body),
             [] if self._translation is not None else self.inbound.headers,
             chat=chat,
-            stream=ask.stream,
+            stream=stream,
+            signature=signature,
         )
         timeouts = out.stream_timeouts if ask.stream else out.timeouts
         left = self.time_left()
         if timeouts.total - left > 1.0:
             timeouts = msgspec.structs.replace(timeouts, total=left, first_byte=min(timeouts.first_byte, left))
         return await plane.upstream.send(out.origin, head, body, timeouts, idempotent=route.endpoint.method == "GET")
+
+    async def _signed(self, signer: Signer, target: Deployment, path: str, body: bytes) -> bytes:
+        method, host, clock = self._route.endpoint.method, host_of(target), self.plane.clock
+        lines = signer.lines(method, host, path, body, clock.now())
+        if lines is None:
+            await signer.ready()
+            lines = signer.lines(method, host, path, body, clock.now())
+        if lines is None:
+            public = "there is no credential for the provider"
+            raise Fault(Kind.UPSTREAM_AUTH, public, origin=Origin.UPSTREAM, retry=Retry.NEXT)
+        return lines
 
     def _body_for(self, target: Deployment) -> bytes:
         """The request as the target is to see it: patched where it speaks the client's dialect, else translated."""
@@ -326,6 +344,9 @@ class Exchange(Ending):
         )
         if self._translation is not None:
             fault.answer = None  # in the provider's dialect, which the client does not speak
+        signer = self.plane.outbound(self.target).signer if fault.kind is Kind.UPSTREAM_AUTH else None
+        if signer is not None:
+            signer.refused()
         return fault
 
     # --- the answer ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import msgspec
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.operation import Endpoint
 from ostiary.core.snapshot import Deployment, UrlStyle
+from ostiary.gateway.signing.signer import Signer, host_of
 from ostiary.gateway.signing.static import auth_line
 from ostiary.gateway.upstream.origin import Origin, origin_of
 from ostiary.wire.conversation.conversation import Conversation
@@ -28,28 +29,23 @@ class Outbound:
     Attributes:
         origin: the one place its connections go.
         timeouts: for answers in one piece; `stream_timeouts`: for streams.
+        signer: where each request is signed, or by a token that changes; None where the credential is a fixed header.
     """
 
     __slots__ = (
-        "_auth",
-        "_defaults",
-        "_fixed",
-        "_prefixes",
-        "deployment",
-        "forward",
-        "origin",
-        "stream_timeouts",
+        "_auth", "_defaults", "_fixed", "_prefixes", "deployment", "forward", "origin", "signer", "stream_timeouts",
         "timeouts",
-    )
+    )  # fmt: skip
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, signer: Signer | None = None) -> None:
         self.deployment = deployment
+        self.signer = signer
         self.origin: Origin | None = None if deployment.scheme == "demo" else origin_of(deployment)
         self.forward = frozenset(name.encode() for name in deployment.forward_headers)
         self.timeouts = self.stream_timeouts = deployment.timeouts
         if deployment.stream_timeout is not None:
             self.stream_timeouts = msgspec.structs.replace(deployment.timeouts, first_byte=deployment.stream_timeout)
-        self._auth = auth_line(deployment)
+        self._auth = auth_line(deployment) if signer is None else b""
         self._fixed = b"".join(f"{name}: {value}\r\n".encode() for name, value in deployment.headers)
         self._prefixes: dict[tuple[str, str, bool], bytes] = {}
         self._defaults: Conversation | None = None
@@ -75,6 +71,7 @@ class Outbound:
         *,
         chat: Dialect | None = None,
         stream: bool = False,
+        signature: bytes = b"",
     ) -> bytes:
         """The complete request head, ending in an empty line.
 
@@ -85,28 +82,23 @@ class Outbound:
             length: of the body in bytes.
             client_headers: from which the few that may travel on are taken.
             chat: the dialect of a conversation, whichever endpoint it came by; `stream`: and it is to be a stream.
+            signature: header lines of the signer.
         """
         key = (chat.name if chat is not None else endpoint.name, model, stream)
         prefix = self._prefixes.get(key) if not item else None
         if prefix is None:
-            path = self.path(endpoint, model, item) if chat is None else self.chat_path(chat, model, stream=stream)
-            prefix = self._prefix(endpoint.method, path)
+            prefix = self._prefix(endpoint.method, self.target(endpoint, model, item, chat=chat, stream=stream))
             if not item and len(self._prefixes) < 256:
                 self._prefixes[key] = prefix
-        extra = self._forwarded(client_headers) if self.forward else b""
+        extra = (self._forwarded(client_headers) if self.forward else b"") + signature
         if endpoint.method in ("GET", "DELETE"):
             return b"%s%s\r\n" % (prefix, extra)
         return b"%s%scontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (prefix, extra, content_type, length)
 
     def _prefix(self, method: str, path: str) -> bytes:
-        assert self.origin is not None
-        default_port = 443 if self.origin.scheme == "https" else 80
-        host = self.origin.authority
-        if self.origin.port == default_port:
-            host = host.rpartition(":")[0]
         lines = (
-            f"{method} {path} HTTP/1.1\r\n"
-            f"host: {host}\r\nuser-agent: {USER_AGENT}\r\naccept: */*\r\naccept-encoding: identity\r\n"
+            f"{method} {path} HTTP/1.1\r\nhost: {host_of(self.deployment)}\r\n"
+            f"user-agent: {USER_AGENT}\r\naccept: */*\r\naccept-encoding: identity\r\n"
         )
         return lines.encode("ascii") + self._auth + self._fixed
 
@@ -117,6 +109,10 @@ class Outbound:
             members = {name: msgspec.Raw(value) for name, value in self.deployment.defaults}
             self._defaults = decode_request(msgspec.json.encode({**members, "messages": []}))
         return self._defaults
+
+    def target(self, endpoint: Endpoint, model: str, item: str, *, chat: Dialect | None, stream: bool) -> str:
+        """The request target: arguments as of `head`."""
+        return self.path(endpoint, model, item) if chat is None else self.chat_path(chat, model, stream=stream)
 
     def chat_path(self, dialect: Dialect, model: str, *, stream: bool) -> str:
         """The request target of a conversation in one of the deployment's dialects.

@@ -11,7 +11,6 @@ import msgspec
 from ostiary.core.clock import Clock
 from ostiary.core.fault import Fault
 from ostiary.core.ids import random_tail
-from ostiary.core.price import PriceState
 from ostiary.core.snapshot import EMPTY, Deployment, PolicySnapshot, Timeouts
 from ostiary.gateway.deadlines import Sweeper
 from ostiary.gateway.ledger.ledger import Ledger
@@ -21,6 +20,7 @@ from ostiary.gateway.policy.authorise import find_group
 from ostiary.gateway.policy.keys import KeyIndex
 from ostiary.gateway.routing.health import Health
 from ostiary.gateway.routing.plan import upstream_name
+from ostiary.gateway.signing.signer import Signers
 from ostiary.gateway.upstream.origin import Origin
 from ostiary.gateway.upstream.response import Response
 
@@ -72,6 +72,7 @@ class Plane:
         refused: Callable[[Fault], None],
         objects: Objects,
         priced: Callable[[Deployment], Deployment],
+        signers: Signers,
     ) -> None:
         self.keys = keys
         self.ledger = ledger
@@ -84,6 +85,7 @@ class Plane:
         self.refused = refused
         self.objects = objects
         self._priced = priced
+        self._signers = signers
         self._counter = -1
         self._tail = ""
         self._specific: dict[tuple[str, str], Deployment] = {}
@@ -98,7 +100,7 @@ class Plane:
         Raises:
             ValueError: a deployment cannot be written to; the snapshot in force stays.
         """
-        outbounds = {name: Outbound(deployment) for name, deployment in snapshot.deployments.items()}
+        outbounds = {name: self._outbound(deployment) for name, deployment in snapshot.deployments.items()}
         self.upstream.admit(frozenset(out.origin for out in outbounds.values() if out.origin is not None))
         self._outbounds = outbounds
         self._specific = {}
@@ -111,8 +113,11 @@ class Plane:
         """How to write to a deployment of this or an earlier snapshot."""
         found = self._outbounds.get(deployment.id)
         if found is None or not found.serves(deployment):
-            found = Outbound(deployment)
+            found = self._outbound(deployment)
         return found
+
+    def _outbound(self, deployment: Deployment) -> Outbound:
+        return Outbound(deployment, self._signers.of(deployment) if deployment.identity is not None else None)
 
     def serving(self, model: str) -> tuple[Deployment, ...]:
         """The deployments that serve a public name now, whoever asks; empty where there is none."""
@@ -131,7 +136,7 @@ class Plane:
         found = self._specific.get((deployment.id, model))
         if found is None:
             named = msgspec.structs.replace(deployment, upstream_model=upstream_name(deployment, model))
-            found = self._priced(named) if named.price_state is PriceState.UNKNOWN else named
+            found = self._priced(named)
             if len(self._specific) >= MOST_SPECIFIC:
                 self._specific.clear()
             self._specific[(deployment.id, model)] = found
