@@ -380,4 +380,7 @@ def chunks(draw: st.DrawFn, body: bytes) -> list[dict[str, Any]]:
 
 
 def sse(events: list[dict[str, Any]]) -> bytes:
-    return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
+    """Server-sent events, in the compact JSON that raw members are compared in."""
+    return b"".join(
+        b"event: " + event["type"].encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n" for event in events
+    )

@@ -258,6 +258,7 @@ class StreamDecoder:
             raise hidden_error(error)
         finish = finish_of(delta.take("finish_reason", STRING))
         usage = take_usage(delta)
+        delta.inside("message")
         members.take("id", STRING)
         events: list[Event] = [event for index in sorted(self._open) for event in self._close(index)]
         for extra in meaningful(members):
