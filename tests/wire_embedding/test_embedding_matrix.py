@@ -12,7 +12,7 @@ from embedding_kit import NAMES, REPLIES, REQUESTS, answering, asked, body_of
 from ostiary.core.usage import Usage
 from ostiary.wire.conversation.unknown import Loss, LossKind
 from ostiary.wire.embedding.batching import joined, split
-from ostiary.wire.embedding.pivot import EmbeddingRequest, Form, Kind
+from ostiary.wire.embedding.pivot import EmbeddingRequest, Form, Purpose
 from ostiary.wire.embedding.shapes import SHAPES
 
 NO_KIND = {"openai", "ollama", "titan_v1", "titan_v2"}
@@ -60,7 +60,7 @@ def test_a_clients_request_becomes_the_providers(client: str, provider: str) -> 
     encoded = [shape.encode_request(piece) for piece in split(request, shape.most_inputs)]
     assert len(encoded) == (2 if provider in ONE and client not in ONE else 1)
     assert json.loads(encoded[0].body) == golden_request(client, provider)
-    lost = [Loss(LossKind.KNOB, "kind")] if provider in NO_KIND and request.kind is Kind.QUERY else []
+    lost = [Loss(LossKind.KNOB, "kind")] if provider in NO_KIND and request.kind is Purpose.QUERY else []
     assert list(encoded[0].losses) == lost
 
 

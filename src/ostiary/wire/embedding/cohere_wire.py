@@ -46,8 +46,8 @@ from ostiary.wire.embedding.pivot import (
     EmbeddingRequest,
     Form,
     Input,
-    Kind,
     Number,
+    Purpose,
     UnknownInput,
     Vectors,
     Words,
@@ -56,10 +56,10 @@ from ostiary.wire.embedding.shape import Answering
 from ostiary.wire.embedding.vectors import PLAIN, bad_answer, rows_as
 
 _KINDS = {
-    "search_query": Kind.QUERY,
-    "search_document": Kind.DOCUMENT,
-    "classification": Kind.CLASSIFICATION,
-    "clustering": Kind.CLUSTERING,
+    "search_query": Purpose.QUERY,
+    "search_document": Purpose.DOCUMENT,
+    "classification": Purpose.CLASSIFICATION,
+    "clustering": Purpose.CLUSTERING,
 }
 _WORDS = {kind: word for word, kind in _KINDS.items()}
 _FORMS = {number.value: Form(number) for number in Number} | {"base64": Form(Number.FLOAT, packed=True)}
@@ -179,10 +179,10 @@ def _say_kind(request: EmbeddingRequest, name: str, losses: list[Loss]) -> str |
         return None
     if request.kind is not None:
         losses.append(Loss(LossKind.KNOB, "kind"))
-    if request.kind is Kind.CODE_QUERY:
-        return _WORDS[Kind.QUERY]
+    if request.kind is Purpose.CODE_QUERY:
+        return _WORDS[Purpose.QUERY]
     pictures = bool(request.inputs) and all(isinstance(given, Image) for given in request.inputs)
-    return "image" if pictures else _WORDS[Kind.DOCUMENT]
+    return "image" if pictures else _WORDS[Purpose.DOCUMENT]
 
 
 def _say_inputs(request: EmbeddingRequest, variant: Variant, losses: list[Loss]) -> dict[str, Any]:

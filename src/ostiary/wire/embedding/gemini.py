@@ -37,7 +37,7 @@ from ostiary.wire.embedding.fields import (
     written,
     wrong,
 )
-from ostiary.wire.embedding.pivot import Blend, EmbeddingReply, EmbeddingRequest, Input, Kind, UnknownInput, Words
+from ostiary.wire.embedding.pivot import Blend, EmbeddingReply, EmbeddingRequest, Input, Purpose, UnknownInput, Words
 from ostiary.wire.embedding.shape import Answering, Shape
 from ostiary.wire.embedding.tasks import KINDS, TASKS, lost_task
 from ostiary.wire.embedding.vectors import PLAIN, bad_answer, floats, require_floats, rows_as
@@ -60,7 +60,7 @@ class _Item(msgspec.Struct, frozen=True):
 
     given: Input
     model: str = ""
-    kind: Kind | None = None
+    kind: Purpose | None = None
     dimensions: int | None = None
 
 

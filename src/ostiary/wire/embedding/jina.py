@@ -40,8 +40,8 @@ from ostiary.wire.embedding.pivot import (
     EmbeddingRequest,
     Form,
     Input,
-    Kind,
     Number,
+    Purpose,
     UnknownInput,
     Words,
 )
@@ -51,13 +51,13 @@ from ostiary.wire.embedding.vectors import only_form
 NAME = "jina"
 _INPUT = msgspec.json.Decoder(str | list[msgspec.Raw])
 _KINDS = {
-    "retrieval.query": Kind.QUERY,
-    "retrieval.passage": Kind.DOCUMENT,
-    "text-matching": Kind.SIMILARITY,
-    "classification": Kind.CLASSIFICATION,
-    "separation": Kind.CLUSTERING,
-    "code.query": Kind.CODE_QUERY,
-    "code.passage": Kind.CODE_DOCUMENT,
+    "retrieval.query": Purpose.QUERY,
+    "retrieval.passage": Purpose.DOCUMENT,
+    "text-matching": Purpose.SIMILARITY,
+    "classification": Purpose.CLASSIFICATION,
+    "separation": Purpose.CLUSTERING,
+    "code.query": Purpose.CODE_QUERY,
+    "code.passage": Purpose.CODE_DOCUMENT,
 }
 _FORMS = {
     "float": Form(),

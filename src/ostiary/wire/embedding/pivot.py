@@ -17,7 +17,7 @@ from ostiary.wire.conversation.parts import Image
 from ostiary.wire.conversation.unknown import Rest
 
 
-class Kind(StrEnum):
+class Purpose(StrEnum):
     """What the vectors are for."""
 
     QUERY = "query"
@@ -98,7 +98,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     inputs: tuple[Input, ...]
     dimensions: int | None = None
-    kind: Kind | None = None
+    kind: Purpose | None = None
     forms: tuple[Form, ...] = ()
     cut: Cut | None = None
     normalize: bool | None = None

@@ -7,22 +7,22 @@ Source: official Python SDK google-genai 3.4 (`EmbedContentConfig.task_type`) an
 from __future__ import annotations
 
 from ostiary.wire.conversation.unknown import Loss, LossKind
-from ostiary.wire.embedding.pivot import Kind
+from ostiary.wire.embedding.pivot import Purpose
 
 KINDS = {
-    "RETRIEVAL_QUERY": Kind.QUERY,
-    "RETRIEVAL_DOCUMENT": Kind.DOCUMENT,
-    "SEMANTIC_SIMILARITY": Kind.SIMILARITY,
-    "CLASSIFICATION": Kind.CLASSIFICATION,
-    "CLUSTERING": Kind.CLUSTERING,
-    "QUESTION_ANSWERING": Kind.ANSWERING,
-    "FACT_VERIFICATION": Kind.VERIFICATION,
-    "CODE_RETRIEVAL_QUERY": Kind.CODE_QUERY,
+    "RETRIEVAL_QUERY": Purpose.QUERY,
+    "RETRIEVAL_DOCUMENT": Purpose.DOCUMENT,
+    "SEMANTIC_SIMILARITY": Purpose.SIMILARITY,
+    "CLASSIFICATION": Purpose.CLASSIFICATION,
+    "CLUSTERING": Purpose.CLUSTERING,
+    "QUESTION_ANSWERING": Purpose.ANSWERING,
+    "FACT_VERIFICATION": Purpose.VERIFICATION,
+    "CODE_RETRIEVAL_QUERY": Purpose.CODE_QUERY,
 }
 # Code to be found has no word of its own: it is a document like any other.
-TASKS = {kind: word for word, kind in KINDS.items()} | {Kind.CODE_DOCUMENT: "RETRIEVAL_DOCUMENT"}
+TASKS = {kind: word for word, kind in KINDS.items()} | {Purpose.CODE_DOCUMENT: "RETRIEVAL_DOCUMENT"}
 
 
-def lost_task(kind: Kind | None) -> list[Loss]:
+def lost_task(kind: Purpose | None) -> list[Loss]:
     """What these words do not say."""
-    return [Loss(LossKind.KNOB, "kind")] if kind is Kind.CODE_DOCUMENT else []
+    return [Loss(LossKind.KNOB, "kind")] if kind is Purpose.CODE_DOCUMENT else []

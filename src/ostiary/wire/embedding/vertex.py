@@ -35,7 +35,7 @@ from ostiary.wire.embedding.fields import (
     written,
     wrong,
 )
-from ostiary.wire.embedding.pivot import EmbeddingReply, EmbeddingRequest, Input, Kind, UnknownInput, Words
+from ostiary.wire.embedding.pivot import EmbeddingReply, EmbeddingRequest, Input, Purpose, UnknownInput, Words
 from ostiary.wire.embedding.shape import Answering, Shape
 from ostiary.wire.embedding.tasks import KINDS, TASKS, lost_task
 from ostiary.wire.embedding.vectors import PLAIN, bad_answer, floats, require_floats, rows_as
@@ -90,7 +90,7 @@ def decode_request(body: bytes) -> EmbeddingRequest:
     )
 
 
-def _instance(raw: msgspec.Raw) -> tuple[Input, Kind | None]:
+def _instance(raw: msgspec.Raw) -> tuple[Input, Purpose | None]:
     members = Members.of(raw)
     text = members.take("content", STRING) if members is not None else None
     if members is None or text is None:
@@ -99,7 +99,7 @@ def _instance(raw: msgspec.Raw) -> tuple[Input, Kind | None]:
     return Words(text, members.take("title", STRING), members.rest(NAME)), kind
 
 
-def _with_task(given: Input, kind: Kind | None) -> Input:
+def _with_task(given: Input, kind: Purpose | None) -> Input:
     """An input with what its instance alone is for."""
     if kind is None or not isinstance(given, Words):
         return given

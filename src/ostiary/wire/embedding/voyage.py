@@ -27,13 +27,13 @@ from ostiary.wire.embedding.fields import (
     wrong,
 )
 from ostiary.wire.embedding.listed import decode_list, encode_list
-from ostiary.wire.embedding.pivot import EmbeddingReply, EmbeddingRequest, Form, Kind, Number, Words
+from ostiary.wire.embedding.pivot import EmbeddingReply, EmbeddingRequest, Form, Number, Purpose, Words
 from ostiary.wire.embedding.shape import Answering, Shape
 from ostiary.wire.embedding.vectors import only_form
 
 NAME = "voyage"
 _INPUT = msgspec.json.Decoder(str | list[str])
-_KINDS = {"query": Kind.QUERY, "document": Kind.DOCUMENT}
+_KINDS = {"query": Purpose.QUERY, "document": Purpose.DOCUMENT}
 _NUMBERS = {number.value: number for number in Number}
 _PACKED = {"base64": True}
 _BINDING = BINDING | {"output_dtype", "encoding_format"}
