@@ -1,7 +1,8 @@
 """The life of one request, top to bottom: identify, peek, authorise, plan, reserve, attempt, relay, settle, record.
 
 Nothing else decides this order. It must not touch a database, wait for a disk, or try again once the client has seen
-a byte. What follows a failed attempt is in `attempts`; how an exchange ends is in `ending`.
+a byte. What follows a failed attempt is in `attempts`; how an answer reaches the client is in `delivery`, and how an
+exchange ends is in `ending`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ from ostiary.core.operation import BodyKind, Meter, Operation
 from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
 from ostiary.core.snapshot import Deployment
-from ostiary.core.usage import Usage
-from ostiary.gateway.answer import EVENTS, JSON, is_of, media_type, retry_after
+from ostiary.gateway.answer import JSON, is_of, retry_after
 from ostiary.gateway.attempts import Attempts
-from ostiary.gateway.counting import counted
-from ostiary.gateway.ending import Ending
+from ostiary.gateway.delivery import Delivery
 from ostiary.gateway.estimate import estimate_of, expected_usage, state_of
 from ostiary.gateway.ledger.account import Account, Estimate
 from ostiary.gateway.objects import is_about_objects
@@ -27,65 +26,42 @@ from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import may_route, resolve, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route
-from ostiary.gateway.relay import OpaqueTap, Relay, Tap
 from ostiary.gateway.signing.signer import Signer, host_of
 from ostiary.gateway.translation import (
-    ObservingTap,
-    TranslatingTap,
     Translation,
     adjusted,
-    dialect_of,
     is_strict,
     spoken_to,
 )
 from ostiary.gateway.upstream.response import Response
-from ostiary.wire.dialect import Answering, Dialect
+from ostiary.wire.dialect import Answering
 from ostiary.wire.dialects.openai_chat.faults import LARGEST_ERROR
 from ostiary.wire.dialects.openai_chat.raw import (
     FormAsk,
-    answered_usage,
     asked_usage,
-    billed_usage,
-    by_tokens,
     read_form,
 )
-from ostiary.wire.dialects.openai_chat.raw_stream import EventTap
-from ostiary.wire.dialects.openai_chat.tap import StreamTap
-from ostiary.wire.dialects.openai_chat.usage import bad_answer
 from ostiary.wire.governed import Ask, read
 
 DEFAULT_MODELS = {"moderations": "omni-moderation-latest"}  # where the API names one itself
 
 
-class Exchange(Ending):
+class Exchange(Delivery):
     """One request and everything that is decided about it. Lives for one request, in one task."""
 
     __slots__ = (
         "_answering",
         "_cancelled",
-        "_counts",
         "_item",
-        "_judged",
-        "_meter",
-        "_pinned",
-        "_provider",
-        "_route",
         "_task",
-        "_translation",
     )
 
     def __init__(self, plane: Plane, inbound: Inbound, route: Route) -> None:
         now = plane.clock.now()
         record = Record(id=plane.new_id(now), started=int(now * 1000), endpoint=route.endpoint.name)
-        super().__init__(plane, inbound, record, dialect_of(route, inbound.query))
-        self._route = route
+        super().__init__(plane, inbound, record, route)
         self._answering: Answering | None = None  # the request as values, once something needs it so
-        self._translation: Translation | None = None  # of the attempt under way
-        self._provider: Dialect = self.dialect  # what the attempt under way speaks
-        self._meter = route.endpoint.meter
-        self._counts = route.endpoint.operation is Operation.COUNT
         self._item = ""  # the provider's id of the file or batch that this is about
-        self._pinned = False  # only one deployment can answer
         self._cancelled = ""
         self._task = asyncio.current_task(plane.loop)
 
@@ -107,7 +83,7 @@ class Exchange(Ending):
             self.entry = entry
             try:
                 usable(key, self.plane.clock.now())  # before a body is read for it
-                may_route(key, self._route.endpoint)
+                may_route(key, self.route.endpoint)
                 body = await self.inbound.body(self.snapshot.limits.max_body)
                 record.model, deployments = await self._place(body)
                 self.reserve(deployments)
@@ -134,10 +110,10 @@ class Exchange(Ending):
     async def _place(self, body: bytes) -> tuple[str, tuple[Deployment, ...]]:
         """The public name asked for and the deployments that may serve it and be charged for."""
         key, snapshot = self.account.key, self.snapshot
-        if is_about_objects(self._route):
+        if is_about_objects(self.route):
             plane = self.plane
-            placed = await plane.objects.place(snapshot, key, self._route, self.inbound, body, plane.specific)
-            self.ask, self._item, self._judged, self._pinned = placed.ask, placed.item, placed.judged, True
+            placed = await plane.objects.place(snapshot, key, self.route, self.inbound, body, plane.specific)
+            self.ask, self._item, self.judged, self.pinned = placed.ask, placed.item, placed.judged, True
             return placed.ask.model, (placed.deployment,)
         ask = self.ask = self._peek(body)
         self.record.stream = ask.stream
@@ -157,11 +133,11 @@ class Exchange(Ending):
 
     def _peek(self, body: bytes) -> Ask | FormAsk:
         """Read what governs the request, and no more."""
-        route, kind = self._route, self._header(b"content-type")
+        route, kind = self.route, self._header(b"content-type")
         default = DEFAULT_MODELS.get(route.endpoint.name, "")
         if route.endpoint.body is BodyKind.MULTIPART:
             form = read_form(body, kind, model=route.model, default_model=default)
-            self.asked = asked_usage(form, self._meter)
+            self.asked = asked_usage(form, self.meter)
             return form
         if kind and not is_of(kind, JSON):
             raise Fault(Kind.UNSUPPORTED_MEDIA, "the request must be application/json")
@@ -175,8 +151,8 @@ class Exchange(Ending):
             in_path="{model}" in endpoint.path,
         )
         ask.stream = endpoint.streaming or (ask.stream and endpoint.streams)
-        if self._meter is not Meter.TOKENS:
-            self.asked = asked_usage(ask, self._meter)
+        if self.meter is not Meter.TOKENS:
+            self.asked = asked_usage(ask, self.meter)
         return ask
 
     def _header(self, wanted: bytes) -> bytes:
@@ -191,7 +167,7 @@ class Exchange(Ending):
         """The deployments a key may be charged for: one with a budget needs a price."""
         if self.account.key.max_budget is None:
             return deployments
-        priced = tuple([d for d in deployments if state_of(d, self._meter) is not PriceState.UNKNOWN])
+        priced = tuple([d for d in deployments if state_of(d, self.meter) is not PriceState.UNKNOWN])
         return priced or deployments  # the ledger refuses the unknown price with its reason
 
     def reserve(self, deployments: tuple[Deployment, ...]) -> None:
@@ -203,18 +179,18 @@ class Exchange(Ending):
             Fault: BUDGET_EXCEEDED, UNKNOWN_PRICE, RATE_LIMITED; UNAVAILABLE when the journal cannot be written.
         """
         # Keeping files costs nothing here, nor does counting; a batch is refused to keys with a budget.
-        if self._pinned or self._counts:
+        if self.pinned or self.counts:
             self.entry.reserve(Estimate(), PriceState.FREE)
             return
         ask, first = self.ask, deployments[0]
         default = self.snapshot.limits.default_output_estimate
-        self.expected = expected_usage(ask.body, ask.max_output, self.asked, self._meter, first, default)
+        self.expected = expected_usage(ask.body, ask.max_output, self.asked, self.meter, first, default)
         estimate, state = estimate_of(self.expected, first), first.price_state
         for deployment in deployments[1:]:
             estimate = Estimate(*map(max, estimate, estimate_of(self.expected, deployment)))
             if state is PriceState.FREE:
                 state = deployment.price_state
-        if self._meter is not Meter.TOKENS and any(state_of(d, self._meter) is PriceState.UNKNOWN for d in deployments):
+        if self.meter is not Meter.TOKENS and any(state_of(d, self.meter) is PriceState.UNKNOWN for d in deployments):
             state = PriceState.UNKNOWN
         self.entry.reserve(estimate, state)
 
@@ -222,12 +198,12 @@ class Exchange(Ending):
 
     async def _attempt(self, group: str, deployments: tuple[Deployment, ...]) -> None:
         """Try targets until one has answered. A stream's client side exists before, so that silence can be filled."""
-        attempts = Attempts(self, pinned=self._pinned)
+        attempts = Attempts(self, pinned=self.pinned)
         if not self.ask.stream:
             await attempts.run(self.ask.model, group, deployments)
             return
         seconds = self.snapshot.limits.ping_seconds
-        self.relay = self._new_relay(seconds)
+        self.relay = self.new_relay(seconds)
         self.plane.sweeper.register(self.relay)
         try:
             await attempts.run(self.ask.model, group, deployments)
@@ -250,20 +226,20 @@ class Exchange(Ending):
         began = clock.monotonic()
         before = record.upstream_ms
         try:
-            if self._counts and self.dialect.name not in target.dialects:
-                self._count()
+            if self.counts and self.dialect.name not in target.dialects:
+                self.count()
                 return
             response = await self._send(target)
             if not 200 <= response.status < 300:
                 raise await self._rejected(response)
             kind = response.header(b"content-type") or b""
-            if is_of(kind, JSON) and not (self._pinned and self._route.endpoint.name == "files.content"):
+            if is_of(kind, JSON) and not (self.pinned and self.route.endpoint.name == "files.content"):
                 body = await response.read(self.snapshot.limits.max_answer)
                 record.upstream_ms = before + int((clock.monotonic() - began) * 1000)
                 self.provider_headers = response.headers
-                self._answer(body, kind)
+                self.answer(body, kind)
             else:
-                await self._relay(response, kind)
+                await self.pass_on(response, kind)
         finally:
             pulse.busy -= 1
             if record.outcome is Outcome.OPEN:
@@ -271,14 +247,14 @@ class Exchange(Ending):
                 self.provider_headers = []  # a failed attempt's headers describe no later answer
 
     async def _send(self, target: Deployment) -> Response:
-        ask, route, plane = self.ask, self._route, self.plane
+        ask, route, plane = self.ask, self.route, self.plane
         body = self._body_for(target)
         self.entry.sent = True
         if target.scheme == "demo":
-            return plane.demo.send(route.endpoint.name if self._translation is None else "chat.completions", body)
+            return plane.demo.send(route.endpoint.name if self.translation is None else "chat.completions", body)
         out = plane.outbound(target)
         assert out.origin is not None
-        chat = self._provider if route.endpoint.operation is Operation.CHAT else None
+        chat = self.provider if route.endpoint.operation is Operation.CHAT else None
         model, stream = target.upstream_model, ask.stream
         signature = b""
         if out.signer is not None:
@@ -290,7 +266,7 @@ class Exchange(Ending):
             self._item,
             ask.content_type,
             len(body),
-            [] if self._translation is not None else self.inbound.headers,
+            [] if self.translation is not None else self.inbound.headers,
             chat=chat,
             stream=stream,
             signature=signature,
@@ -302,7 +278,7 @@ class Exchange(Ending):
         return await plane.upstream.send(out.origin, head, body, timeouts, idempotent=route.endpoint.method == "GET")
 
     async def _signed(self, signer: Signer, target: Deployment, path: str, body: bytes) -> bytes:
-        method, host, clock = self._route.endpoint.method, host_of(target), self.plane.clock
+        method, host, clock = self.route.endpoint.method, host_of(target), self.plane.clock
         lines = signer.lines(method, host, path, body, clock.now())
         if lines is None:
             await signer.ready()
@@ -314,13 +290,13 @@ class Exchange(Ending):
 
     def _body_for(self, target: Deployment) -> bytes:
         """The request as the target is to see it: patched where it speaks the client's dialect, else translated."""
-        ask, endpoint = self.ask, self._route.endpoint
-        self._translation, self._provider = None, self.dialect
+        ask, endpoint = self.ask, self.route.endpoint
+        self.translation, self.provider = None, self.dialect
         if endpoint.operation is Operation.CHAT:
-            self._provider = spoken_to(target, self.dialect)
-        if self._provider is self.dialect:
+            self.provider = spoken_to(target, self.dialect)
+        if self.provider is self.dialect:
             wanted = ask.stream and target.usage_in_stream and endpoint.dialect == "openai_chat"
-            wanted = wanted and self._meter is Meter.TOKENS
+            wanted = wanted and self.meter is Meter.TOKENS
             body = ask.patched(target.upstream_model, include_usage=wanted, defaults=target.defaults)
             return adjusted(body, target) if target.drops or target.adds else body
         if self._answering is None:
@@ -328,10 +304,10 @@ class Exchange(Ending):
             created = self.record.started // 1000
             self._answering = Answering(id=self.record.id, created=created, model=ask.model, asked=asked)
         strict = is_strict(self.account.key, target, ask.own)
-        self._translation = Translation(self.dialect, self._provider, self._answering, strict=strict)
+        self.translation = Translation(self.dialect, self.provider, self._answering, strict=strict)
         defaults = self.plane.outbound(target).defaults if target.defaults else None
-        body = self._translation.request(target, defaults, stream=ask.stream)
-        self.losses = self._translation.losses
+        body = self.translation.request(target, defaults, stream=ask.stream)
+        self.losses = self.translation.losses
         return body
 
     async def _rejected(self, response: Response) -> Fault:
@@ -339,100 +315,10 @@ class Exchange(Ending):
             body = await response.read(LARGEST_ERROR)
         except Fault:  # too long to be an explanation, or it never came: the status says enough
             body = b""
-        fault = self._provider.decode_fault(
-            response.status, body, retry_after(response.headers, self.plane.clock.now())
-        )
-        if self._translation is not None:
+        fault = self.provider.decode_fault(response.status, body, retry_after(response.headers, self.plane.clock.now()))
+        if self.translation is not None:
             fault.answer = None  # in the provider's dialect, which the client does not speak
         signer = self.plane.outbound(self.target).signer if fault.kind is Kind.UPSTREAM_AUTH else None
         if signer is not None:
             signer.refused()
         return fault
-
-    # --- the answer ------------------------------------------------------------------------------------------------
-
-    def _answer(self, body: bytes, kind: bytes) -> None:
-        """A document: settle by what it states, then send it in one piece."""
-        if self._translation is not None:
-            self._translated(body, self._translation)
-            return
-        if self._counts:
-            self.settle_nothing(Outcome.COMPLETED, 200)
-            self.inbound.answer(200, self.head(media_type(kind), cost=0), body)
-            return
-        if self._provider.name == "openai_chat":
-            usage = answered_usage(body, self._meter, self.asked, None if self._pinned else self.target.price)
-        else:
-            usage = self._provider.usage_of(body)
-        if self.relay is not None and self.relay.committed:
-            raise bad_answer()  # comments have gone out: a document cannot follow
-        if self._pinned:
-            body = self.plane.objects.renamed(body, self.target, self.account.key, judged=self._judged)
-        self.settle(Outcome.COMPLETED, usage, 200)
-        self.inbound.answer(200, self.head(media_type(kind), cost=self.record.cost), body)
-
-    def _count(self) -> None:
-        """Tell how long a request is where its model's maker cannot be asked in the client's dialect."""
-        assert self.dialect.encode_count is not None
-        body = self.dialect.encode_count(counted(self.dialect.decode_request(self.ask.body)))
-        self.settle_nothing(Outcome.COMPLETED, 200)
-        self.inbound.answer(200, self.head(JSON, cost=0) + b"x-ostiary-estimated: input_tokens\r\n", body)
-
-    def _translated(self, body: bytes, translation: Translation) -> None:
-        """A document of another dialect; told as a stream where one was asked for."""
-        if not self.ask.stream:
-            body, usage = translation.reply(body)
-            self.settle(Outcome.COMPLETED, usage, 200)
-            self.inbound.answer(200, self.head(JSON, cost=self.record.cost), body)
-            return
-        body, usage = translation.told(body)
-        self.settle(Outcome.COMPLETED, usage, 200)
-        if self.relay is not None and self.relay.committed:
-            self.inbound.write(body)
-            self.inbound.end()
-        else:
-            self.inbound.answer(200, self.head(self.dialect.stream_type, cost=self.record.cost), body)
-
-    async def _relay(self, response: Response, kind: bytes) -> None:
-        """A stream, or bytes that are not for us to read."""
-        if is_of(kind, EVENTS) or (self.ask.stream and is_of(kind, self._provider.stream_type)):
-            await self._relay_through(self._tap(response), response)
-        elif self._meter is Meter.TOKENS:
-            response.abort()
-            raise bad_answer()
-        elif self.relay is not None and self.relay.committed:
-            response.abort()
-            raise bad_answer()  # comments have gone out: bytes of another kind cannot follow
-        else:
-            await self._relay_through(OpaqueTap(), response)
-
-    def _tap(self, response: Response) -> StreamTap | EventTap | TranslatingTap | ObservingTap:
-        if self._translation is not None:
-            return self._translation.tap()
-        if self._provider.name != "openai_chat":
-            return ObservingTap(self._provider.decoder())
-        if self._route.endpoint.operation is Operation.RAW:
-            return EventTap(announced=not response.close_delimited)
-        return StreamTap(strip_usage=not self.ask.wants_usage)
-
-    async def _relay_through(self, tap: Tap, response: Response) -> None:
-        if self.relay is None:  # not asked for as a stream: no comments in it
-            self.relay = self._new_relay(0.0)
-        self.provider_headers = response.headers
-        await self.relay.run(response, tap)
-
-    def _new_relay(self, seconds: float) -> Relay:
-        return Relay(self.inbound, self.stream_head, self._stream_ends, seconds, self.dialect.ping, self.plane.loop)
-
-    def _stream_ends(self) -> None:
-        self.settle(Outcome.COMPLETED, self.streamed_usage(), 200)
-
-    def streamed_usage(self) -> Usage | None:
-        """What a stream has stated of its use so far."""
-        tap = self.relay.tap if self.relay is not None else None
-        if isinstance(tap, (StreamTap, TranslatingTap, ObservingTap)):
-            return tap.usage
-        meter, price = self._meter, None if self._pinned else self.target.price
-        counts = meter is Meter.CHARACTERS or (meter is Meter.REQUESTS and not by_tokens(price))
-        stated = tap.usage if isinstance(tap, EventTap) else None
-        return billed_usage(stated, meter, self.asked if counts else None, price)
