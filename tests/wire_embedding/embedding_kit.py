@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from ostiary.wire.embedding.pivot import (
 from ostiary.wire.embedding.shape import Answering, Shape
 from ostiary.wire.embedding.shapes import SHAPES
 
+_T = TypeVar("_T")
 NAMES = list(SHAPES)
 IN_PATH = {"gemini", "gemini_single", "vertex", "titan_v1", "titan_v2", "bedrock_cohere_v3", "bedrock_cohere_v4"}
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -136,13 +138,12 @@ def answering(request: EmbeddingRequest) -> Answering:
     return Answering(id="id-1", model="m", asked=request)
 
 
-def refused(call: Any) -> Fault:
-    """The fault that a call ends in."""
+def outcome(call: Callable[[], _T]) -> _T | Fault:
+    """What a call gives, or the fault it ends in."""
     try:
-        call()
+        return call()
     except Fault as fault:
         return fault
-    raise AssertionError("it was not refused")
 
 
 _TEXTS = st.text(max_size=5)

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import struct
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from embedding_kit import (
     answering,
     asked,
     body_of,
+    outcome,
     reply_of,
 )
 from hypothesis import given
@@ -100,16 +102,15 @@ def one_of(forms: tuple[Form, ...]) -> tuple[Form, ...]:
 @given(name=SHAPE_NAMES, request=PIVOTS)
 def test_a_request_comes_back_less_what_is_said_to_be_lost(name: str, request: EmbeddingRequest) -> None:
     shape = SHAPES[name]
-    try:
-        encoded = shape.encode_request(request)
-    except Fault as fault:
-        assert (fault.kind, fault.retry) == (Kind.INVALID_REQUEST, Retry.NEXT)
-        assert fault.param is not None
-        assert fault.param.split(".")[0] in ("inputs", "forms", "dimensions")
+    encoded = outcome(lambda: shape.encode_request(request))
+    if isinstance(encoded, Fault):
+        assert (encoded.kind, encoded.retry) == (Kind.INVALID_REQUEST, Retry.NEXT)
+        assert encoded.param is not None
+        assert encoded.param.split(".")[0] in ("inputs", "forms", "dimensions")
         return
     lost = {loss.where for loss in encoded.losses}
     again = shape.decode_request(encoded.body)
-    if "image" in str(again.rest):  # images to Cohere have a kind of their own
+    if [bytes(extra.value) for extra in again.rest] == [b'"image"']:  # images to Cohere have a kind of their own
         again = msgspec.structs.replace(again, rest=(), kind=Purpose.DOCUMENT)
     if name == "jina" and request.forms and one_of(request.forms)[0].packed:
         again = msgspec.structs.replace(again, forms=())
@@ -174,15 +175,13 @@ def test_packing_a_double_takes_the_nearest_float(row: list[float]) -> None:
 def test_packed_bytes_come_back_or_are_a_bad_answer(data: bytes) -> None:
     text = base64.b64encode(data).decode()
     for number in Number:
-        try:
-            row = unpack(text, number)
-        except Fault as fault:
-            assert fault.kind is Kind.BAD_ANSWER
-            assert number is Number.FLOAT
+        row = outcome(partial(unpack, text, number))
+        if isinstance(row, Fault):
+            assert (row.kind, number) == (Kind.BAD_ANSWER, Number.FLOAT)
             values = struct.unpack(f"<{len(data) // 4}f", data[: len(data) // 4 * 4])
             assert len(data) % 4 or not all(math.isfinite(value) for value in values)
-            continue
-        assert base64.b64decode(pack(row, number)) == data
+        else:
+            assert base64.b64decode(pack(row, number)) == data
 
 
 @pytest.mark.parametrize("text", ["AAAA", "AAAAPw=", "AAAA PwAA", "ä", "AACAfw==", "AADAfw=="])
@@ -217,18 +216,14 @@ def _replaced(document: Any, data: st.DataObject) -> Any:
 
 def _survives(name: str, body: bytes) -> None:
     shape, request = SHAPES[name], asked(SHAPES[name])
-    try:
-        decoded = shape.decode_request(body)
-    except Fault as fault:
-        assert fault.kind in DEFECTS
+    decoded = outcome(lambda: shape.decode_request(body))
+    if isinstance(decoded, Fault):
+        assert decoded.kind in DEFECTS
     else:
-        again = shape.encode_request(decoded)
-        assert shape.decode_request(again.body) == decoded or name == "cohere" or "cohere" in name
-    for read in (lambda: shape.decode_reply(body, request), lambda: shape.usage_of(body)):
-        try:
-            read()
-        except Fault as fault:
-            assert fault.kind is Kind.BAD_ANSWER
+        again = shape.decode_request(shape.encode_request(decoded).body)
+        assert shape.decode_request(shape.encode_request(again).body) == again
+    for told in (outcome(lambda: shape.decode_reply(body, request)), outcome(lambda: shape.usage_of(body))):
+        assert not isinstance(told, Fault) or told.kind is Kind.BAD_ANSWER
 
 
 @given(name=SHAPE_NAMES, body=st.binary(max_size=40))
