@@ -26,22 +26,36 @@ from ostiary.wire.conversation.conversation import (
     UnknownMessage,
     UnknownTool,
 )
-from ostiary.wire.conversation.events import Aside, Event, Finished, Metered, Opened, PartDelta, PartEnd, PartStart
+from ostiary.wire.conversation.events import (
+    Aside,
+    Cited,
+    Event,
+    Finished,
+    Metered,
+    Opened,
+    PartDelta,
+    PartEnd,
+    PartStart,
+    Scored,
+)
 from ostiary.wire.conversation.parts import (
     Audio,
+    Cache,
+    Citation,
     Document,
     Image,
     Inline,
     Link,
     Reasoning,
     Refusal,
+    Seal,
     Stored,
     Text,
     ToolCall,
     ToolResult,
     UnknownPart,
 )
-from ostiary.wire.conversation.reply import Choice, Finish, Reason, Reply
+from ostiary.wire.conversation.reply import Chance, Choice, Finish, Reason, Reply, Score
 from ostiary.wire.conversation.unknown import Extra, Rest
 from ostiary.wire.dialect import Answering
 
@@ -105,9 +119,16 @@ URLS = st.sampled_from(
     ["https://example.com/a.png", "data:image/png;base64,AAAA", "data:text/plain,hello", "data:;base64,AA", "file"]
 )
 FORMAT_NAMES = st.sampled_from(["wav", "mp3", "ogg"])
-CONTENT_PARTS = st.one_of(
+MARKS = st.sampled_from([{"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}, {"type": "ephemeral", "ttl": None}])
+WRITTEN = st.one_of(
     exactly({"text": WORDS}, type="text"),
+    exactly({"text": WORDS, "cache_control": MARKS}, type="text"),
     exactly({"refusal": WORDS}, type="refusal"),
+    shaped({"type": st.just("video_url"), "text": WORDS}),
+)
+CONTENT_PARTS = st.one_of(
+    WRITTEN,
+    exactly({"image_url": exactly({"url": URLS}), "cache_control": MARKS}, type="image_url"),
     exactly({"image_url": exactly({"url": URLS})}, type="image_url"),
     shaped({"image_url": shaped({"url": URLS, "detail": WORDS})}, type="image_url"),
     exactly({"input_audio": exactly({"data": WORDS, "format": FORMAT_NAMES})}, type="input_audio"),
@@ -116,15 +137,44 @@ CONTENT_PARTS = st.one_of(
     JSON,
 )  # fmt: skip
 CONTENTS = WORDS | st.lists(CONTENT_PARTS, max_size=3)
+RESULTS = WORDS | st.lists(WRITTEN, max_size=3)  # what a tool answered, as far as it is words
+PROOFS = st.one_of(
+    exactly({"google": exactly({"thought_signature": WORDS})}),
+    exactly({"ostiary": exactly({"seal": WORDS})}),
+    shaped({"google": JSON, "ostiary": JSON}),
+)
+FUNCTION = exactly({"name": WORDS, "arguments": WORDS})
 CALLS = st.one_of(
+    exactly({"id": WORDS, "function": FUNCTION, "extra_content": PROOFS}, type="function"),
+    exactly({"id": WORDS, "function": FUNCTION, "cache_control": MARKS}, type="function"),
     exactly({"id": WORDS, "function": exactly({"name": WORDS, "arguments": WORDS})}, type="function"),
     exactly({"id": WORDS, "custom": exactly({"name": WORDS, "input": WORDS})}, type="custom"),
     shaped({"id": WORDS, "function": shaped({"name": WORDS, "arguments": WORDS})}, type="function"),
     shaped({"id": WORDS}, type="mcp"),
     st.integers(),
 )
+ANNOTATIONS_WRITTEN = st.one_of(
+    exactly(
+        {"url_citation": shaped({"url": WORDS, "title": WORDS, "start_index": st.integers()})}, type="url_citation"
+    ),
+    shaped({"url_citation": JSON}, type="url_citation"),
+    exactly({"file_citation": JSON}, type="file_citation"),
+    JSON,
+)
+PICTURES_WRITTEN = exactly({"image_url": exactly({"url": URLS})}, type="image_url")
 MESSAGES = st.one_of(
-    shaped({"content": CONTENTS, "name": WORDS}, role="user"),
+    shaped({"content": CONTENTS, "name": WORDS, "cache_control": MARKS}, role="user"),
+    exactly({"content": WORDS, "cache_control": MARKS}, role="system"),
+    shaped(
+        {
+            "content": CONTENTS,
+            "annotations": st.lists(ANNOTATIONS_WRITTEN, max_size=2),
+            "extra_content": PROOFS,
+            "images": st.lists(PICTURES_WRITTEN, max_size=2),
+            "thinking_blocks": JSON,
+        },
+        role="assistant",
+    ),
     shaped({"content": CONTENTS, "name": WORDS}, role="system"),
     shaped({"content": CONTENTS}, role="developer"),
     shaped(
@@ -138,7 +188,7 @@ MESSAGES = st.one_of(
         },
         role="assistant",
     ),
-    shaped({"content": CONTENTS, "tool_call_id": WORDS}, role="tool"),
+    shaped({"content": RESULTS, "tool_call_id": WORDS, "cache_control": MARKS}, role="tool"),
     shaped({"content": WORDS, "name": WORDS}, role="function"),
     shaped({"role": WORDS}),
 )
@@ -147,6 +197,7 @@ TOOLS = st.one_of(
         {"function": shaped({"name": WORDS, "description": WORDS, "parameters": JSON, "strict": st.booleans()})},
         type="function",
     ),
+    exactly({"function": exactly({"name": WORDS}), "cache_control": MARKS}, type="function"),
     exactly({"custom": shaped({"name": WORDS})}, type="custom"),
     JSON,
 )
@@ -198,6 +249,11 @@ KNOBS = {
     "stream_options": shaped({"include_usage": st.booleans(), "include_obfuscation": st.booleans()}),
     "user": WORDS,
     "metadata": st.dictionaries(WORDS, WORDS, max_size=2),
+    "logprobs": st.booleans(),
+    "top_logprobs": st.integers(),
+    "service_tier": WORDS,
+    "store": st.booleans(),
+    "prompt_cache_key": WORDS,
     "logit_bias": st.dictionaries(WORDS, st.integers(), max_size=2),
     "modalities": st.lists(WORDS, max_size=2),
 }
@@ -231,21 +287,52 @@ def rests(
 MAYBE = st.none() | WORDS
 BASE64 = st.text("ABCDabcd0189+/=", max_size=6)
 INLINE = st.builds(Inline, st.sampled_from(["image/png", "application/pdf"]), BASE64)
-TEXTS = st.builds(Text, WORDS, rests())
-IMAGES = st.builds(Image, INLINE | st.just(Link("https://example.com/a")), MAYBE, rests() | rests("image_url"))
-AUDIOS = st.builds(Audio, st.builds(Inline, st.sampled_from(["audio/wav", "audio/mpeg"]), BASE64), rests("input_audio"))
-DOCUMENTS = st.builds(Document, INLINE | st.builds(Stored, WORDS, st.just(US)), MAYBE, rests("file"))
+CACHES = st.none() | st.builds(Cache, st.sampled_from([None, "5m", "1h"]))
+TEXTS = st.builds(Text, WORDS, rests(), cache=CACHES)
+IMAGES = st.builds(Image, INLINE | st.just(Link("https://example.com/a")), MAYBE, rests() | rests("image_url"), CACHES)
+AUDIO_BYTES = st.builds(Inline, st.sampled_from(["audio/wav", "audio/mpeg"]), BASE64)
+AUDIOS = st.builds(Audio, AUDIO_BYTES, rests("input_audio"), CACHES)
+DOCUMENTS = st.builds(Document, INLINE | st.builds(Stored, WORDS, st.just(US)), MAYBE, rests("file"), CACHES)
 UNKNOWN = st.just(UnknownPart(US, "content", raw({"type": "video_url", "video_url": {}})))
 CONTENT = TEXTS | IMAGES | AUDIOS | DOCUMENTS | UNKNOWN
+OWN_SEALS = st.builds(Seal, st.just(US), SAID)
+SEALS = OWN_SEALS | st.builds(Seal, st.sampled_from(["anthropic_messages", "gemini_generate"]), WORDS)
+PLACES_IN_TEXT = st.integers(0, 10**6)
+WEB_CITATIONS = st.builds(Citation, SAID, WORDS, MAYBE, PLACES_IN_TEXT, PLACES_IN_TEXT, rests("url_citation") | rests())
+OTHER_CITATIONS = st.just(Citation(rest=(Extra(US, ("file",), raw({})), Extra(US, ("type",), raw("file_citation")))))
+CITATIONS = st.lists(WEB_CITATIONS | OTHER_CITATIONS, max_size=2).map(tuple)
+
+
+def thoughts(seals: st.SearchStrategy[Seal]) -> st.SearchStrategy[list[Reasoning]]:
+    """One piece of reasoning without a proof, or several of which at least one has one or is hidden."""
+    proven = st.builds(Reasoning, WORDS, seals)
+    hidden = st.builds(Reasoning, st.just(""), seals, st.just(()), st.just(True))
+    bare = st.builds(Reasoning, SAID)
+    several = st.builds(lambda one, more: [one, *more], proven | hidden, st.lists(proven | hidden | bare, max_size=2))
+    return st.lists(bare, max_size=3) | several | several.map(lambda found: found[::-1])
+
+
+GOOGLES = st.builds(
+    lambda call, proof: msgspec.structs.replace(
+        call, seal=Seal("gemini_generate", proof), rest=(Extra("", ("google",), raw(None)), *call.rest)
+    ),
+    st.builds(ToolCall, WORDS, WORDS, WORDS, st.just(False), rests()),
+    WORDS,
+)
 PIVOT_CALLS = st.one_of(
-    st.builds(ToolCall, WORDS, WORDS, WORDS, st.just(False), rests("function") | rests()),
+    GOOGLES,
+    st.builds(
+        ToolCall, WORDS, WORDS, WORDS, st.just(False), rests("function") | rests(), CACHES, st.none() | OWN_SEALS
+    ),
     st.builds(ToolCall, WORDS, WORDS, WORDS, st.just(True), rests("custom")),
     st.just(UnknownPart(US, "tool_calls", raw({"type": "mcp", "id": "1"}))),
 )
 ASSISTANT = st.builds(
     lambda *kinds: tuple(part for kind in kinds for part in kind),
-    st.lists(st.builds(Reasoning, WORDS), max_size=1),
-    st.lists(CONTENT, max_size=3),
+    thoughts(OWN_SEALS),
+    st.lists(TEXTS | AUDIOS | DOCUMENTS | UNKNOWN, max_size=3)
+    | st.lists(st.builds(Text, WORDS, rests(), CITATIONS, CACHES, st.none() | OWN_SEALS), max_size=1),
+    st.lists(IMAGES, max_size=2),
     st.lists(st.builds(Refusal, WORDS), max_size=1),
     st.lists(PIVOT_CALLS, max_size=3),
 )
@@ -260,14 +347,16 @@ TURNS = st.one_of(
     st.builds(Message, st.just(Role.ASSISTANT), ASSISTANT, MAYBE, rests()),
     st.builds(
         lambda result, name, rest: Message(Role.TOOL, (result,), name, rest),
-        st.builds(ToolResult, WORDS, st.lists(CONTENT, max_size=2).map(tuple)),
+        st.builds(ToolResult, WORDS, st.lists(TEXTS | UNKNOWN, max_size=2).map(tuple), cache=CACHES),
         MAYBE,
         rests(),
     ),
     st.just(UnknownMessage(US, raw({"role": "function", "name": "f", "content": "c"}))),
 )
 PIVOT_TOOLS = st.one_of(
-    st.builds(Tool, WORDS, MAYBE, st.none() | OBJECTS, st.none() | st.booleans(), rests("function", binding=True)),
+    st.builds(
+        Tool, WORDS, MAYBE, st.none() | OBJECTS, st.none() | st.booleans(), rests("function", binding=True), CACHES
+    ),
     st.just(UnknownTool(US, raw({"type": "custom", "custom": {"name": "c"}}))),
 )
 PIVOT_FORMATS = st.one_of(
@@ -296,6 +385,10 @@ CONVERSATIONS = st.builds(
     stream_usage=FLAGS,
     user=MAYBE,
     metadata=st.none() | st.dictionaries(WORDS, WORDS, max_size=2),
+    logprobs=FLAGS,
+    top_logprobs=COUNTS,
+    tier=MAYBE,
+    store=FLAGS,
     rest=rests(),
 )  # fmt: skip
 
@@ -308,18 +401,29 @@ FINISHES = st.one_of(
 )
 
 
+CHANCES = st.builds(
+    Chance,
+    WORDS,
+    st.floats(-9999, 0),
+    st.none() | st.binary(max_size=3).map(tuple),
+)
+SCORES = st.lists(st.builds(Score, CHANCES, st.lists(CHANCES, max_size=2).map(tuple)), max_size=3).map(tuple)
+
+
 def answers(calls: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    proven = st.builds(Text, WORDS, citations=CITATIONS, seal=SEALS)
     return st.builds(
         lambda *kinds: tuple(part for kind in kinds for part in kind),
-        st.lists(st.builds(Reasoning, SAID), max_size=1),
-        st.lists(st.builds(Text, SAID), max_size=1),
+        thoughts(SEALS),
+        st.lists(st.builds(Text, SAID, citations=CITATIONS) | proven, max_size=1),
         st.lists(UNKNOWN, max_size=1),
+        st.lists(st.builds(Image, INLINE), max_size=2),
         st.lists(st.builds(Refusal, SAID), max_size=1),
         st.lists(calls, max_size=3),
     )
 
 
-FUNCTIONS = st.builds(ToolCall, SAID, SAID, WORDS, st.just(False), rests("function") | rests())
+FUNCTIONS = st.builds(ToolCall, SAID, SAID, WORDS, st.just(False), rests("function") | rests(), seal=st.none() | SEALS)
 CUSTOMS = st.builds(ToolCall, SAID, SAID, WORDS, st.just(True))
 
 
@@ -330,13 +434,22 @@ def replies(draw: st.DrawFn, calls: st.SearchStrategy[Any] = FUNCTIONS | CUSTOMS
     for index in range(draw(st.integers(1, 3))):
         parts = draw(answers(calls))
         if plain:
-            parts = tuple(part for part in parts if not isinstance(part, UnknownPart))
+            parts = tuple(_documented(part) for part in parts if not isinstance(part, UnknownPart))
         finish = draw(FINISHES)
         rest: Rest = () if plain else draw(rests(values=TELLING))
-        choices.append(Choice(index, parts, Finish(finish.reason) if plain and finish.word else finish, rest))
+        finish = Finish(finish.reason) if plain and finish.word else finish
+        choices.append(Choice(index, parts, finish, rest, draw(SCORES)))
     top: Rest = () if plain else draw(rests(values=TELLING))
     usage = draw(st.none() | USAGES)
-    return Reply(choices=tuple(choices), usage=usage, id="chatcmpl-1", model="m", rest=top)
+    tier = draw(st.sampled_from(["", "default", "flex"]))
+    return Reply(choices=tuple(choices), usage=usage, id="chatcmpl-1", model="m", rest=top, tier=tier)
+
+
+def _documented(part: Any) -> Any:
+    """A part without citations of a kind that the official SDK has no type for."""
+    if not isinstance(part, Text):
+        return part
+    return msgspec.structs.replace(part, citations=tuple(cited for cited in part.citations if cited.url is not None))
 
 
 def pieces(draw: st.DrawFn, text: str) -> list[str]:
@@ -348,20 +461,30 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
 @st.composite
 def told(draw: st.DrawFn, reply: Reply) -> list[Event]:
     """The events that tell a reply; the parts of a choice one after another, or all open at once."""
-    events: list[Event] = [Opened(reply.id, reply.model), *(Aside(None, extra) for extra in reply.rest)]
+    events: list[Event] = [Opened(reply.id, reply.model, reply.tier), *(Aside(None, extra) for extra in reply.rest)]
     for choice in reply.choices:
         events += [Aside(choice.index, extra) for extra in choice.rest]
+        events += [Scored(choice.index, (score,)) for score in choice.scores]
         ends: list[Event] = []
         for number, part in enumerate(choice.parts):
             index = number * 7
-            text = "" if isinstance(part, UnknownPart) else getattr(part, "arguments", getattr(part, "text", ""))
-            empty = {} if isinstance(part, UnknownPart) else {"arguments" if isinstance(part, ToolCall) else "text": ""}
-            events.append(PartStart(choice.index, index, msgspec.structs.replace(part, **empty)))
+            text = getattr(part, "arguments", getattr(part, "text", ""))
+            events.append(PartStart(choice.index, index, _begun(part, sealed=(early := draw(st.booleans())))))
             events += [PartDelta(choice.index, index, piece) for piece in pieces(draw, text)]
-            end = PartEnd(choice.index, index)
-            (ends if draw(st.booleans()) else events).append(end)
+            events += [Cited(choice.index, index, citation) for citation in getattr(part, "citations", ())]
+            end = PartEnd(choice.index, index, None if early else getattr(part, "seal", None))
+            # reasoning ends before the next begins
+            (ends if draw(st.booleans()) and not isinstance(part, Reasoning) else events).append(end)
         events += [*ends, Finished(choice.index, choice.finish)]
     return [*events, *([Metered(reply.usage)] if reply.usage is not None else [])]
+
+
+def _begun(part: Any, *, sealed: bool) -> Any:
+    """A part as it begins, before anything is told of it; `sealed`: with its proof."""
+    names = {"text": "", "arguments": "", "citations": (), **({} if sealed else {"seal": None})}
+    if isinstance(part, UnknownPart):
+        return part
+    return msgspec.structs.replace(part, **{name: value for name, value in names.items() if hasattr(part, name)})
 
 
 @st.composite
@@ -369,14 +492,21 @@ def chunks(draw: st.DrawFn, body: bytes) -> list[dict[str, Any]]:
     """The chunks in which a provider would stream the answer that `body` is, choices and members interleaved."""
     answer = json.loads(body)
     frame = {"id": answer["id"], "object": "chat.completion.chunk", "created": 1, "model": answer["model"]}
+    if "service_tier" in answer:
+        frame["service_tier"] = answer["service_tier"]
     told: list[list[dict[str, Any]]] = []
     for choice in answer["choices"]:
         message, index = choice["message"], choice["index"]
         threads = [
             [{name: piece} for piece in pieces(draw, message[name])]
-            for name in ("reasoning_content", "content", "refusal")
+            for name in ("content", "refusal")
             if isinstance(message.get(name), str)
         ]
+        threads.append(_reasoned(draw, message))
+        for name in ("annotations", "images"):
+            threads.append([{name: [{**item, "index": n}]} for n, item in enumerate(message.get(name, ()))])
+        if "extra_content" in message:
+            threads.append([{"extra_content": message["extra_content"]}])
         calls: list[dict[str, Any]] = []
         for number, call in enumerate(message.get("tool_calls", ())):
             function = call["function"]
@@ -387,9 +517,20 @@ def chunks(draw: st.DrawFn, body: bytes) -> list[dict[str, Any]]:
         opening = {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
         closing = {"index": index, "delta": {}, "finish_reason": choice["finish_reason"], "logprobs": None}
         middle = [{"index": index, "delta": delta, "finish_reason": None} for delta in deltas]
-        told.append([opening, *middle, closing])
+        pieces_of = [{"content": [score], "refusal": None} for score in (choice["logprobs"] or {}).get("content", ())]
+        scored = [{"index": index, "delta": {}, "logprobs": piece, "finish_reason": None} for piece in pieces_of]
+        told.append([opening, *draw(interleaved([middle, scored])), closing])
     events = [{**frame, "choices": [choice], "usage": None} for choice in draw(interleaved(told))]
     return [*events, {**frame, "choices": [], "usage": answer["usage"]}] if "usage" in answer else events
+
+
+def _reasoned(draw: st.DrawFn, message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The deltas that tell the reasoning of a message: its text, and each block once all of its text is told."""
+    deltas: list[dict[str, Any]] = []
+    for n, block in enumerate(message.get("thinking_blocks", ())):
+        deltas += [{"reasoning_content": piece} for piece in pieces(draw, block.get("thinking", ""))]
+        deltas.append({"thinking_blocks": [{**block, "index": n}]})
+    return deltas or [{"reasoning_content": piece} for piece in pieces(draw, message.get("reasoning_content", ""))]
 
 
 @st.composite

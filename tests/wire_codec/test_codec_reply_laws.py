@@ -15,10 +15,24 @@ from openai.types.chat import ChatCompletion
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.usage import Usage
-from ostiary.wire.conversation.parts import Image, Link, Part, Reasoning, Refusal, Seal, Text, ToolCall, UnknownPart
+from ostiary.wire.conversation.parts import (
+    Audio,
+    Citation,
+    Link,
+    Part,
+    Reasoning,
+    Refusal,
+    Seal,
+    Text,
+    ToolCall,
+    UnknownPart,
+)
 from ostiary.wire.conversation.reply import Choice, Finish, Reason, Reply
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind
 from ostiary.wire.dialects.openai_chat.reply import decode_reply, encode_reply
+
+# What compatible servers and clients write beside the official members.
+CONVENTIONS = {"reasoning_content", "thinking_blocks", "extra_content", "images", "content"}
 
 
 def written(reply: Reply) -> bytes:
@@ -43,7 +57,7 @@ def test_a_reply_comes_back_equal(reply: Reply) -> None:
 @given(reply=replies(plain=True))
 def test_the_official_sdk_knows_every_member_of_a_reply(reply: Reply) -> None:
     answer = ChatCompletion.model_validate_json(written(reply), strict=True)
-    assert strangers(answer) <= {"reasoning_content", "x_a", "x_b"}
+    assert strangers(answer) <= {*CONVENTIONS, "x_a", "x_b"}
     if reply.usage is not None:
         assert answer.usage is not None
         assert answer.usage.total_tokens == reply.usage.total
@@ -183,7 +197,9 @@ def choice(*parts: Part, finish: Finish | None = None) -> Reply:
     [
         (choice(Text("a"), Text("b")), [LossKind.SHAPE]),
         (choice(ToolCall("1", "f", ""), Refusal("b")), [LossKind.SHAPE]),
-        (choice(Reasoning("a", Seal("anthropic", "s"))), [LossKind.SEAL]),
+        (choice(Text("a", seal=Seal("x", "s")), Text("b", seal=Seal("x", "t"))), [LossKind.SHAPE, LossKind.SEAL]),
+        (choice(Text("a", citations=(Citation(title="no address"),))), [LossKind.MARK]),
+        (choice(finish=Finish(Reason.STOP, stop="END")), [LossKind.MARK]),
         (choice(Text("a", (Extra("gemini_generate", ("x",), raw(1)),))), [LossKind.UNKNOWN]),
     ],
 )
@@ -192,7 +208,7 @@ def test_what_a_reply_cannot_say_is_a_declared_loss(reply: Reply, kinds: list[Lo
     assert [loss.kind for loss in losses] == kinds
 
 
-@pytest.mark.parametrize("part", [Image(Link("https://e.x/i")), UnknownPart("gemini_generate", "parts", raw({}))])
+@pytest.mark.parametrize("part", [Audio(Link("https://e.x/i")), UnknownPart("gemini_generate", "parts", raw({}))])
 def test_content_that_a_reply_cannot_say_is_refused(part: Part) -> None:
     with pytest.raises(Fault):
         encode_reply(choice(part), answering())

@@ -223,14 +223,13 @@ OTHERS = Extra("anthropic_messages", ("cache_control",), raw({"type": "ephemeral
 @pytest.mark.parametrize(
     ("conversation", "losses"),
     [
-        (Conversation(model="m", messages=(), thinking=Thinking(budget=5)), [Loss(LossKind.KNOB, "thinking.budget")]),
+        (Conversation(model="m", messages=(), thinking=Thinking(on=True)), [Loss(LossKind.KNOB, "thinking")]),
         (Conversation(model="m", messages=(), rest=(OTHERS,)), [Loss(LossKind.UNKNOWN, "cache_control")]),
         (said(Text("a", (OTHERS,))), [Loss(LossKind.UNKNOWN, "messages.0.parts.0.cache_control")]),
         (said(Text("a"), rest=(msgspec.structs.replace(OTHERS, value=raw(None), binding=True),)), []),
-        (said(Reasoning("a", Seal("anthropic", "sig"))), [Loss(LossKind.SEAL, "messages.0")]),
-        (said(Reasoning("", Seal("anthropic", "sig")), Text("b")), [Loss(LossKind.SEAL, "messages.0")]),
+        (said(Reasoning("a", Seal("anthropic", "sig"))), [Loss(LossKind.SEAL, "messages.0.parts.0")]),
+        (said(Reasoning("", Seal("anthropic", "sig")), Text("b")), [Loss(LossKind.SEAL, "messages.0.parts.0")]),
         (said(ToolCall("1", "f", "{}"), Text("a")), [Loss(LossKind.SHAPE, "messages.0")]),
-        (said(Reasoning("a"), Reasoning("b")), [Loss(LossKind.SHAPE, "messages.0")]),
         (said(Refusal("a"), Refusal("b")), [Loss(LossKind.SHAPE, "messages.0")]),
         (
             said(ToolResult("1", (Text("x"),), failed=True), role=Role.TOOL),

@@ -11,7 +11,7 @@ from codec_kit import FUNCTIONS, answering, chunks, cuts, raw, replies, sse, tol
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
-from test_codec_reply_laws import strangers, written
+from test_codec_reply_laws import CONVENTIONS, strangers, written
 
 from ostiary.core.fault import Fault, Kind, Retry
 from ostiary.core.usage import Usage
@@ -27,7 +27,7 @@ from ostiary.wire.conversation.events import (
     PartStart,
 )
 from ostiary.wire.conversation.fold import fold
-from ostiary.wire.conversation.parts import Image, Link, Reasoning, Seal, Text, ToolCall, UnknownPart
+from ostiary.wire.conversation.parts import Audio, Link, Reasoning, Refusal, Seal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.reply import Finish, Reason, Reply
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind
 from ostiary.wire.dialects.openai_chat.reply import decode_reply
@@ -80,7 +80,7 @@ def test_the_official_sdk_knows_every_member_of_a_chunk(data: st.DataObject, rep
     assert stream.endswith(b"data: [DONE]\n\n")
     for event in stream.split(b"\n\n")[:-2]:
         chunk = ChatCompletionChunk.model_validate_json(event.removeprefix(b"data: "), strict=True)
-        assert strangers(chunk) <= {"reasoning_content", "x_a", "x_b"}
+        assert strangers(chunk) <= {*CONVENTIONS, "annotations", "x_a", "x_b"}
 
 
 @given(data=st.data(), reply=replies(), asked=st.booleans())
@@ -246,7 +246,7 @@ def test_what_surrounds_a_stream_is_told_once_and_pieces_within_a_choice_are_joi
     assert sum(isinstance(event, Aside) and event.choice is None for event in found) == 1
     reply = fold(found)
     rest = {extra.path: value_of(extra.value) for extra in reply.choices[0].rest}
-    assert rest[("logprobs",)] == {"content": [{"token": "a"}, {"token": "b"}], "refusal": None}
+    assert rest[("logprobs", "content")] == [{"token": "a"}, {"token": "b"}]
     assert rest[("message", "annotations")] == [{"n": 1}, {"n": 2}]
     assert rest[("message", "odd")] == 2
     assert [extra.path for extra in reply.rest] == [("system_fingerprint",)]
@@ -284,7 +284,8 @@ def test_reasoning_is_sealed_when_it_ends() -> None:
 @pytest.mark.parametrize(
     ("events", "losses"),
     [
-        ([PartStart(0, 0, Reasoning("")), PartEnd(0, 0, Seal("x", "s"))], [Loss(LossKind.SEAL, "choices.0.parts.0")]),
+        ([PartStart(0, 0, Refusal("a")), PartEnd(0, 0, Seal("x", "s"))], [Loss(LossKind.SEAL, "choices.0.parts.0")]),
+        ([Finished(0, Finish(Reason.STOP, stop="END"))], [Loss(LossKind.MARK, "choices.0.finish.stop")]),
         ([PartStart(0, 0, Text("a")), PartStart(0, 1, Text("b"))], [Loss(LossKind.SHAPE, "choices.0.parts.1")]),
         ([Aside(0, Extra("gemini_generate", ("x",), raw(1)))], [Loss(LossKind.UNKNOWN, "choices.0.x")]),
         ([Aside(None, Extra("gemini_generate", ("x",), raw(1)))], [Loss(LossKind.UNKNOWN, "x")]),
@@ -297,7 +298,7 @@ def test_what_a_stream_cannot_say_is_a_declared_loss(events: list[Event], losses
     assert writer.losses == losses
 
 
-@pytest.mark.parametrize("part", [Image(Link("https://e.x/i")), UnknownPart("gemini_generate", "parts", raw({}))])
+@pytest.mark.parametrize("part", [Audio(Link("https://e.x/i")), UnknownPart("gemini_generate", "parts", raw({}))])
 def test_content_a_stream_cannot_say_is_refused(part: Any) -> None:
     with pytest.raises(Fault):
         encoder().encode(PartStart(0, 0, part))

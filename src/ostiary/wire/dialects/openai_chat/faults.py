@@ -22,32 +22,69 @@ class _Envelope(msgspec.Struct):
     error: _Error
 
 
+class _Inner(msgspec.Struct):
+    code: object = None
+
+
 class _UpstreamError(msgspec.Struct):
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-    param: str | None = None
+    message: object = None
+    type: object = None
+    code: object = None
+    innererror: _Inner | None = None  # Azure
 
 
-class _UpstreamEnvelope(msgspec.Struct):
+class _UpstreamEnvelope(_UpstreamError):
     error: _UpstreamError | str | None = None
+    detail: object = None  # servers built on FastAPI
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_UpstreamEnvelope).decode
 
-_CONTEXT_CODES = frozenset({"context_length_exceeded", "string_above_max_length", "context_window_exceeded"})
+# How servers of this dialect say that a request is longer than the model's context: by a code or a type, or in words.
+# Whose they are stands with the cases of the tests.
+_CONTEXT_CODES = frozenset(
+    {
+        "context_length_exceeded",
+        "context_window_exceeded",
+        "exceed_context_size_error",
+        "string_above_max_length",
+    }
+)
 _CONTEXT_WORDS = (
-    "maximum context length",
-    "context window",
     "context length",
+    "context window",
+    "context size",
+    "context limit",
     "prompt is too long",
+    "input is too long",
     "too many tokens",
-    "exceeds the available context size",
+    "maximum prompt length",
+    "maximum model length",
+    "reduce the length of the messages",
+    "`max_new_tokens` must be <=",
+    "input token count",
 )
+# And that their provider's policy forbids its content.
 _CONTENT_CODES = frozenset(
-    {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"}
+    {
+        "content_filter",
+        "content_policy_violation",
+        "data_inspection_failed",
+        "moderation_blocked",
+        "responsibleaipolicyviolation",
+    }
 )
+_CONTENT_WORDS = (
+    "content management policy",
+    "content exists risk",
+    "content violates usage guidelines",
+    "violating our usage policy",
+    "rejected as a result of our safety system",
+    "input was flagged",
+)
+# Statuses that are about something else whatever the words: the credential, money, a wrong address, the pace.
+_ELSEWHERE = frozenset({401, 402, 404, 408, 429})
 # Statuses whose body concerns the caller's own request and is relayed as it came.
 _CALLERS_FAULT = frozenset({400, 404, 409, 413, 415, 422, 451})
 LARGEST_ERROR = 64 * 1024
@@ -71,15 +108,16 @@ def decode_fault(status: int, body: bytes, retry_after: float | None = None) -> 
     Client errors carry the provider's body in `answer`, to be relayed unchanged; everything that concerns the
     gateway's own credentials, the provider's health or an unreadable body does not.
     """
-    error = _read(body)
-    code = str(error.code or "").lower() if error else ""
-    words = (error.message or "").lower() if error else ""
-    kind_of_error = (error.type or "").lower() if error else ""
-    answer = body if error and status in _CALLERS_FAULT else None
-    if status in (400, 413, 422) and (code in _CONTEXT_CODES or any(phrase in words for phrase in _CONTEXT_WORDS)):
-        return _fault(Kind.CONTEXT_WINDOW, "the request is longer than the model's context", status, answer=answer)
-    if status in (400, 403, 422) and (code in _CONTENT_CODES or kind_of_error in _CONTENT_CODES):
-        return _fault(Kind.CONTENT_POLICY, "the provider's content policy refused the request", 400, answer=answer)
+    error, enveloped = _read(body)
+    answer = body if enveloped and status in _CALLERS_FAULT else None
+    if error is not None and status >= 400 and status not in _ELSEWHERE:
+        names, words = _names(error), str(error.message or "").lower()
+        asked = status if status in (400, 413, 422) else 400
+        if not _CONTENT_CODES.isdisjoint(names) or any(phrase in words for phrase in _CONTENT_WORDS):
+            return _fault(Kind.CONTENT_POLICY, "the provider's content policy refused the request", 400, answer=answer)
+        if status != 403 and (not _CONTEXT_CODES.isdisjoint(names) or any(said in words for said in _CONTEXT_WORDS)):
+            public = "the request is longer than the model's context"
+            return _fault(Kind.CONTEXT_WINDOW, public, asked, answer=answer)
     if status in (401, 402, 403):  # 402: the account has no money, and the account is the operator's
         return _fault(Kind.UPSTREAM_AUTH, "the provider refused the gateway's credential", 502, retry=Retry.NEXT)
     if status == 429:
@@ -97,14 +135,29 @@ def decode_fault(status: int, body: bytes, retry_after: float | None = None) -> 
     return _fault(Kind.BAD_ANSWER, "the provider gave an answer that is none", 502, Retry.NEXT)
 
 
-def _read(body: bytes) -> _UpstreamError | None:
+def _read(body: bytes) -> tuple[_UpstreamError | None, bool]:
+    """The error that a body tells, and whether it stands in the envelope of this dialect."""
     if len(body) > LARGEST_ERROR:
-        return None
+        return None, False
+    listed = body.startswith(b"[")  # Gemini's compatible endpoint puts the envelope into a list
+    if listed:
+        body = body.strip()[1:-1]
     try:
-        error = _decode(body).error
+        found = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return _UpstreamError(message=error) if isinstance(error, str) else error
+        return None, False
+    if isinstance(found.error, str):
+        return _UpstreamError(message=found.error, code=found.code), True
+    if found.error is not None:
+        return found.error, not listed
+    bare = _UpstreamError(found.message or found.detail, found.type, found.code, found.innererror)
+    return (bare if bare.message or bare.code else None), False
+
+
+def _names(error: _UpstreamError) -> set[str]:
+    """The codes and types of an error, in lower case."""
+    inner = error.innererror.code if error.innererror is not None else None
+    return {name.lower() for name in (error.code, error.type, inner) if isinstance(name, str)}
 
 
 def _fault(

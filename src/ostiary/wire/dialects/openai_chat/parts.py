@@ -1,20 +1,22 @@
 """Content parts and tool calls of this dialect, from and to the pivot. It must not know requests from replies.
 
 Source: OpenAI API reference, chat completions, content parts and tool calls (official Python SDK 3.54, `types.chat`).
-What is not of the documented shape becomes an `UnknownPart`, and goes back as it came.
+What is not of the documented shape becomes an `UnknownPart`, and goes back as it came. `cache_control` on a part or a
+call is not OpenAI's, but OpenRouter's and LiteLLM's (its reference, `ChatCompletionCachedContent`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from ostiary.wire.conversation.members import Members, with_rest
 from ostiary.wire.conversation.parts import (
     Audio,
+    Cache,
     Content,
     Document,
     Image,
@@ -27,15 +29,14 @@ from ostiary.wire.conversation.parts import (
     ToolCall,
     UnknownPart,
 )
-from ostiary.wire.conversation.unknown import Loss, find, inexpressible, losses_of
+from ostiary.wire.conversation.unknown import Loss, Rest, find, inexpressible, losses_of
+from ostiary.wire.dialects.openai_chat.proofs import extra_content, take_call_seal
+from ostiary.wire.dialects.openai_chat.values import DIALECT, INTEGER, STRING
 
-DIALECT = "openai_chat"
 CONTENT = "content"
 TOOL_CALLS = "tool_calls"
-STRING = msgspec.json.Decoder(str)
-INTEGER = msgspec.json.Decoder(int)
-RAW = msgspec.json.Decoder(msgspec.Raw)
-RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+IMAGES = "images"
+CACHE_CONTROL = "cache_control"
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,([A-Za-z0-9+/=_-]*)", re.ASCII)
 _MEDIA_TYPES = {
@@ -51,6 +52,26 @@ _FORMATS = {media_type: name for name, media_type in _MEDIA_TYPES.items()}
 ARGUMENTS = {"function": "arguments", "custom": "input"}
 
 
+class _Mark(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["ephemeral"]
+    ttl: str | msgspec.UnsetType = msgspec.UNSET
+
+
+_mark = msgspec.json.Decoder(_Mark)
+
+
+def take_cache(members: Members) -> Cache | None:
+    """The mark for the prompt cache; what is none stays where it is."""
+    mark = members.take(CACHE_CONTROL, _mark)
+    return None if mark is None else Cache(None if mark.ttl is msgspec.UNSET else mark.ttl)
+
+
+def put_cache(document: dict[str, Any], cache: Cache | None) -> None:
+    """Write the mark for the prompt cache, where there is one."""
+    if cache is not None:
+        document[CACHE_CONTROL] = {"type": "ephemeral", **({} if cache.ttl is None else {"ttl": cache.ttl})}
+
+
 def decode_part(raw: msgspec.Raw) -> Content:
     """One item of a content list."""
     members = Members.of(raw)
@@ -62,7 +83,8 @@ def decode_part(raw: msgspec.Raw) -> Content:
 
 def _text(members: Members) -> Content | None:
     text = members.take("text", STRING)
-    return None if text is None else Text(text, members.rest(DIALECT))
+    cache = take_cache(members)
+    return None if text is None else Text(text, members.rest(DIALECT), cache=cache)
 
 
 def _refusal(members: Members) -> Content | None:
@@ -77,7 +99,8 @@ def _image(members: Members) -> Content | None:
     if url is None:
         return None
     source = _inline(url) if url.startswith("data:") else Link(url)
-    return Image(source, inner.take("detail", STRING), members.rest(DIALECT)) if source is not None else None
+    detail, cache = inner.take("detail", STRING), take_cache(members)
+    return Image(source, detail, members.rest(DIALECT), cache) if source is not None else None
 
 
 def _audio(members: Members) -> Content | None:
@@ -85,7 +108,8 @@ def _audio(members: Members) -> Content | None:
     data, name = inner.take("data", STRING), inner.take("format", STRING)
     if data is None or name not in _MEDIA_TYPES:
         return None
-    return Audio(Inline(_MEDIA_TYPES[name], data), members.rest(DIALECT))
+    cache = take_cache(members)
+    return Audio(Inline(_MEDIA_TYPES[name], data), members.rest(DIALECT), cache)
 
 
 def _file(members: Members) -> Content | None:
@@ -96,7 +120,8 @@ def _file(members: Members) -> Content | None:
         source = _inline(data)
     elif (stored := inner.take("file_id", STRING)) is not None:
         source = Stored(stored, DIALECT)
-    return Document(source, inner.take("filename", STRING), members.rest(DIALECT)) if source is not None else None
+    name, cache = inner.take("filename", STRING), take_cache(members)
+    return Document(source, name, members.rest(DIALECT), cache) if source is not None else None
 
 
 def _inline(url: str) -> Inline | None:
@@ -134,6 +159,8 @@ def encode_part(part: Part, where: str, losses: list[Loss]) -> Any:
                 document["file"]["filename"] = name
         case _:
             raise inexpressible(where)
+    if not isinstance(part, Refusal):
+        put_cache(document, part.cache)
     losses += losses_of(part.rest, DIALECT, where)
     return with_rest(document, part.rest, DIALECT)
 
@@ -163,7 +190,24 @@ def decode_call(raw: msgspec.Raw, *, numbered: bool = False) -> ToolCall | Unkno
     arguments = inner.take(ARGUMENTS.get(kind or "", ""), STRING)
     if call_id is None or name is None or arguments is None:
         return UnknownPart(DIALECT, TOOL_CALLS, raw)
-    return ToolCall(call_id, name, arguments, kind == "custom", members.rest(DIALECT))
+    cache, (seal, note) = take_cache(members), take_call_seal(members)
+    return ToolCall(call_id, name, arguments, kind == "custom", noted(members.rest(DIALECT), note), cache, seal)
+
+
+def noted(rest: Rest, note: Rest) -> Rest:
+    """The rest with a note in its place."""
+    return tuple(sorted((*rest, *note), key=lambda extra: extra.path)) if note else rest
+
+
+def decode_picture(raw: msgspec.Raw) -> Image | UnknownPart:
+    """One item of `images`, which some servers write beside the content of an answer, as OpenRouter does."""
+    members = Members.of(raw)
+    if members is not None and members.take("type", STRING) == "image_url":
+        members.take("index", INTEGER)  # its place in the list, where it came in a stream
+        part = _image(members)
+        if isinstance(part, Image):
+            return part
+    return UnknownPart(DIALECT, IMAGES, raw)
 
 
 def encode_call(call: ToolCall | UnknownPart, where: str, losses: list[Loss]) -> Any:
@@ -178,7 +222,11 @@ def encode_call(call: ToolCall | UnknownPart, where: str, losses: list[Loss]) ->
         return call.value
     losses += losses_of(call.rest, DIALECT, where)
     kind = "custom" if call.free else "function"
-    document = {"id": call.id, "type": kind, kind: {"name": call.name, ARGUMENTS[kind]: call.arguments}}
+    document: dict[str, Any] = {"id": call.id, "type": kind}
+    document[kind] = {"name": call.name, ARGUMENTS[kind]: call.arguments}
+    put_cache(document, call.cache)
+    if call.seal is not None:
+        document.update(extra_content(call.seal, call.rest))
     return with_rest(document, call.rest, DIALECT)
 
 
@@ -190,7 +238,7 @@ def in_list(part: Part) -> bool:
         case Refusal():
             return find(part.rest, DIALECT, "type") is not None
         case UnknownPart():
-            return part.place != TOOL_CALLS
+            return part.place not in (TOOL_CALLS, IMAGES)
     return False
 
 
@@ -201,4 +249,4 @@ def is_call(part: Part) -> bool:
 
 def is_plain(parts: Sequence[Part]) -> bool:
     """Whether a list of content says no more than one string, or nothing."""
-    return not parts or (len(parts) == 1 and isinstance(parts[0], Text) and not parts[0].rest)
+    return not parts or (len(parts) == 1 and isinstance(part := parts[0], Text) and not part.rest and not part.cache)

@@ -15,22 +15,20 @@ import msgspec
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.wire.conversation.conversation import (
-    Call,
     Conversation,
     Format,
     Message,
     Sampling,
     Shape,
     Thinking,
-    Tool,
-    ToolChoice,
     UnknownMessage,
-    UnknownTool,
 )
 from ostiary.wire.conversation.members import EMPTY_LIST, Members, with_rest
-from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, find, inexpressible, losses_of
+from ostiary.wire.conversation.unknown import Encoded, Loss, find, inexpressible, losses_of
+from ostiary.wire.dialects.openai_chat.fitting import fitted_sampling, fitted_tools, fitted_turns, word_of
 from ostiary.wire.dialects.openai_chat.messages import decode_message, encode_message
-from ostiary.wire.dialects.openai_chat.parts import DIALECT, INTEGER, RAW, RAWS, STRING
+from ostiary.wire.dialects.openai_chat.tools import encode_tool, encode_tool_choice, take_tool_choice, take_tools
+from ostiary.wire.dialects.openai_chat.values import DIALECT, FLAG, INTEGER, RAW, RAWS, STRING, object_of
 from ostiary.wire.profile import Profile
 
 # Members that are content or constraints; the others are knobs.
@@ -55,11 +53,8 @@ _BINDING = frozenset(
     }
 )
 _NUMBER = msgspec.json.Decoder(int | float)
-_FLAG = msgspec.json.Decoder(bool)
 _STRINGS = msgspec.json.Decoder(list[str])
 _LABELS = msgspec.json.Decoder(dict[str, str])
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_CALLS = {call.value: call for call in Call}
 _SHAPES = {"text": Shape.TEXT, "json_object": Shape.JSON, "json_schema": Shape.SCHEMA}
 _SHAPE_WORDS = {shape: word for word, shape in _SHAPES.items()}
 _encode = msgspec.json.Encoder().encode
@@ -78,9 +73,9 @@ def decode_request(body: bytes) -> Conversation:
     return Conversation(
         model=members.take("model", STRING) or "",
         messages=_messages(members),
-        tools=_tools(members),
-        tool_choice=_tool_choice(members),
-        parallel_calls=members.take("parallel_tool_calls", _FLAG),
+        tools=take_tools(members),
+        tool_choice=take_tool_choice(members),
+        parallel_calls=members.take("parallel_tool_calls", FLAG),
         format=_format(members),
         sampling=Sampling(
             temperature=members.take("temperature", _NUMBER),
@@ -95,10 +90,14 @@ def decode_request(body: bytes) -> Conversation:
         max_output=members.take("max_completion_tokens", INTEGER),
         max_text=members.take("max_tokens", INTEGER),
         choices=members.take("n", INTEGER),
-        stream=members.take("stream", _FLAG),
-        stream_usage=options.take("include_usage", _FLAG),
+        stream=members.take("stream", FLAG),
+        stream_usage=options.take("include_usage", FLAG),
         user=members.take("user", STRING),
         metadata=members.take("metadata", _LABELS),
+        logprobs=members.take("logprobs", FLAG),
+        top_logprobs=members.take("top_logprobs", INTEGER),
+        tier=members.take("service_tier", STRING),
+        store=members.take("store", FLAG),
         rest=members.rest(DIALECT, _BINDING),
     )
 
@@ -110,18 +109,22 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
         Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
     """
     losses = losses_of(conversation.rest, DIALECT, "")
-    messages = [
-        encode_message(message, f"messages.{index}", losses) for index, message in enumerate(conversation.messages)
-    ]
-    document = {"messages": messages, **_knobs(conversation, losses)}
+    if conversation.previous is not None:
+        raise inexpressible("previous")
+    if conversation.format is not None and conversation.format.shape is Shape.SCHEMA and not profile.schema:
+        raise inexpressible("format")
+    turns = fitted_turns(conversation.messages, profile, losses)
+    document: dict[str, Any] = {"messages": [encode_message(message, where, losses) for where, message in turns]}
+    document.update(_knobs(conversation, profile, losses))
     if conversation.model or find(conversation.rest, DIALECT, "model") is None:
         document["model"] = conversation.model
     if conversation.tools:
         document["tools"] = [
-            _encode_tool(tool, f"tools.{index}", losses) for index, tool in enumerate(conversation.tools)
+            encode_tool(tool, f"tools.{index}", losses)
+            for index, tool in enumerate(fitted_tools(conversation.tools, profile, losses))
         ]
     if conversation.tool_choice is not None:
-        document["tool_choice"] = _encode_choice(conversation.tool_choice)
+        document["tool_choice"] = encode_tool_choice(conversation.tool_choice)
     if conversation.format is not None:
         document["response_format"] = _encode_format(conversation.format, losses)
     if conversation.stop:
@@ -132,11 +135,13 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
     return Encoded(_encode(with_rest(document, conversation.rest, DIALECT)), tuple(losses))
 
 
-def _knobs(conversation: Conversation, losses: list[Loss]) -> dict[str, Any]:
+def _knobs(conversation: Conversation, profile: Profile, losses: list[Loss]) -> dict[str, Any]:
     """The members that are plain values."""
-    if conversation.thinking.budget is not None:
-        losses.append(Loss(LossKind.KNOB, "thinking.budget"))
-    sampling = conversation.sampling
+    sampling = fitted_sampling(conversation.sampling, profile, losses)
+    new, old = conversation.max_output, conversation.max_text
+    if new is not None and not profile.new_cap:
+        old = new if old is None else min(new, old)
+        new = None
     values = {
         "parallel_tool_calls": conversation.parallel_calls,
         "temperature": sampling.temperature,
@@ -145,13 +150,17 @@ def _knobs(conversation: Conversation, losses: list[Loss]) -> dict[str, Any]:
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
         "seed": sampling.seed,
-        "reasoning_effort": conversation.thinking.effort,
-        "max_completion_tokens": conversation.max_output,
-        "max_tokens": conversation.max_text,
+        "reasoning_effort": word_of(conversation.thinking, profile, losses),
+        "max_completion_tokens": new,
+        "max_tokens": old,
         "n": conversation.choices,
         "stream": conversation.stream,
         "user": conversation.user,
         "metadata": conversation.metadata,
+        "logprobs": conversation.logprobs,
+        "top_logprobs": conversation.top_logprobs,
+        "service_tier": conversation.tier,
+        "store": conversation.store,
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -181,96 +190,6 @@ def _stop(members: Members) -> tuple[str, ...]:
     return tuple(several or ())
 
 
-def _tools(members: Members) -> tuple[Tool | UnknownTool, ...]:
-    raws = members.take("tools", RAWS)
-    if raws == []:
-        members.put_back("tools", EMPTY_LIST)
-    return tuple(_decode_tool(raw) for raw in raws or ())
-
-
-def _decode_tool(raw: msgspec.Raw) -> Tool | UnknownTool:
-    members = Members.of(raw)
-    if members is None or members.take("type", STRING) != "function":
-        return UnknownTool(DIALECT, raw)
-    inner = members.inside("function")
-    name = inner.take("name", STRING)
-    if name is None:
-        return UnknownTool(DIALECT, raw)
-    description, strict = inner.take("description", STRING), inner.take("strict", _FLAG)
-    parameters = _object(inner, "parameters")
-    return Tool(name, description, parameters, strict, members.rest(DIALECT, {"function"}))
-
-
-def _object(members: Members, name: str) -> msgspec.Raw | None:
-    """A member that is an object, as it stands; any other value is left."""
-    raw = members.take(name, RAW)
-    if raw is not None and not bytes(raw).startswith(b"{"):
-        members.put_back(name, raw)
-        return None
-    return raw
-
-
-def _encode_tool(tool: Tool | UnknownTool, where: str, losses: list[Loss]) -> Any:
-    if isinstance(tool, UnknownTool):
-        if tool.said_by != DIALECT:
-            raise inexpressible(where)
-        return tool.value
-    losses += losses_of(tool.rest, DIALECT, where)
-    values = {"description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
-    function = {"name": tool.name, **{name: value for name, value in values.items() if value is not None}}
-    return with_rest({"type": "function", "function": function}, tool.rest, DIALECT)
-
-
-def _tool_choice(members: Members) -> ToolChoice | None:
-    word = members.take("tool_choice", STRING)
-    if word is not None:
-        if word in _CALLS:
-            return ToolChoice(_CALLS[word])
-        members.put_back("tool_choice", msgspec.Raw(_encode(word)))
-        return None
-    raw = members.take("tool_choice", RAW)
-    choice = _named_choice(raw) if raw is not None else None
-    if choice is None and raw is not None:
-        members.put_back("tool_choice", raw)
-    return choice
-
-
-def _named_choice(raw: msgspec.Raw) -> ToolChoice | None:
-    """A choice of functions by name; None for any other, which stays as it came."""
-    members = Members.of(raw)
-    if members is None:
-        return None
-    name = _function_name(raw)
-    if name is not None:
-        return ToolChoice(Call.REQUIRED, (name,))
-    inner = members.inside("allowed_tools")
-    call = _CALLS.get(inner.take("mode", STRING) or "")
-    names = [_function_name(tool) for tool in inner.take("tools", RAWS) or ()]
-    known = tuple(name for name in names if name is not None)
-    if members.take("type", STRING) != "allowed_tools" or members.rest(DIALECT) or len(known) < len(names):
-        return None
-    if call is None or not known or (call is Call.REQUIRED and len(known) == 1):
-        return None  # the last would come back as the choice of one function
-    return ToolChoice(call, known)
-
-
-def _function_name(raw: msgspec.Raw) -> str | None:
-    members = Members.of(raw)
-    if members is None or members.take("type", STRING) != "function":
-        return None
-    name = members.inside("function").take("name", STRING)
-    return name if not members.rest(DIALECT) else None
-
-
-def _encode_choice(choice: ToolChoice) -> Any:
-    tools = [{"type": "function", "function": {"name": name}} for name in choice.names]
-    if not tools:
-        return choice.call.value
-    if choice.call is Call.REQUIRED and len(tools) == 1:
-        return tools[0]
-    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.call.value, "tools": tools}}
-
-
 def _format(members: Members) -> Format | None:
     raw = members.take("response_format", RAW)
     if raw is None:
@@ -284,7 +203,7 @@ def _format(members: Members) -> Format | None:
         return Format(shape, rest=inner.rest(DIALECT))
     asked = inner.inside("json_schema")
     name, description = asked.take("name", STRING), asked.take("description", STRING)
-    schema, strict = _object(asked, "schema"), asked.take("strict", _FLAG)
+    schema, strict = object_of(asked, "schema"), asked.take("strict", FLAG)
     return Format(shape, name, description, schema, strict, inner.rest(DIALECT, {"json_schema"}))
 
 

@@ -5,7 +5,8 @@ events, ended by `data: [DONE]`.
 
 What servers do beside the reference, and is taken: reasoning in `reasoning_content` or `reasoning`; tool calls without
 `index`, or with the same index and another id; a call's name after its id; content as a list; no `[DONE]` at the end.
-The parts of a choice stay open until it finishes, because their deltas may alternate.
+The parts of a choice stay open until it finishes, because their deltas may alternate. Only reasoning may end before:
+where a thinking block says what has been thought so far, or is the proof of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from ostiary.core.usage import Usage
 from ostiary.wire.conversation.events import (
     Aside,
+    Cited,
     Event,
     Failed,
     Finished,
@@ -23,23 +25,19 @@ from ostiary.wire.conversation.events import (
     PartDelta,
     PartEnd,
     PartStart,
+    Scored,
 )
 from ostiary.wire.conversation.members import Members
-from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
+from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Seal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.unknown import Extra, Rest
-from ostiary.wire.dialects.openai_chat.parts import (
-    ARGUMENTS,
-    CONTENT,
-    DIALECT,
-    INTEGER,
-    RAWS,
-    STRING,
-    TOOL_CALLS,
-)
+from ostiary.wire.dialects.openai_chat.citations import take_citations
+from ostiary.wire.dialects.openai_chat.parts import ARGUMENTS, CONTENT, IMAGES, TOOL_CALLS, decode_picture
+from ostiary.wire.dialects.openai_chat.proofs import BLOCKS, read_blocks, take_call_seal, take_text_seal
 from ostiary.wire.dialects.openai_chat.reply import (
     CALL,
+    NAMES,
     OTHER,
-    REASONING,
+    PICTURE,
     REFUSAL,
     TEXT,
     content_pieces,
@@ -51,13 +49,15 @@ from ostiary.wire.dialects.openai_chat.reply import (
     take_usage,
     truncated,
 )
+from ostiary.wire.dialects.openai_chat.scores import take_scores
 from ostiary.wire.dialects.openai_chat.usage import bad_answer, hidden_error
+from ostiary.wire.dialects.openai_chat.values import DIALECT, INTEGER, RAW, RAWS, STRING
 from ostiary.wire.framing.sse import SseFramer, event_data
 
 _DONE = b"[DONE]"
 _MOST_CHOICES = 128  # the most that can be asked for
 _PER_KIND = 1 << 20  # the index of a part: its kind's rank times this, plus its number among its kind
-_GROWING: dict[int, Part] = {REASONING: Reasoning(""), TEXT: Text(""), REFUSAL: Refusal("")}
+_GROWING: dict[int, Part] = {TEXT: Text(""), REFUSAL: Refusal("")}
 
 
 class StreamDecoder:
@@ -66,7 +66,7 @@ class StreamDecoder:
     def __init__(self) -> None:
         self._framer = SseFramer()
         self._choices: dict[int, _Telling] = {}
-        self._named = ("", "")
+        self._named = ("", "", "")
         self._usage: Usage | None = None
         self._asides: dict[tuple[str, ...], Extra] = {}
         self._over = False  # nothing counts any more
@@ -109,10 +109,10 @@ class StreamDecoder:
 
     def _chunk(self, members: Members) -> list[Event]:
         events: list[Event] = []
-        named = members.take("id", STRING) or self._named[0], members.take("model", STRING) or self._named[1]
-        if named != self._named:
-            self._named = named
-            events.append(Opened(*named))
+        name, model, tier = (members.take(name, STRING) or old for name, old in zip(NAMES, self._named, strict=True))
+        if (name, model, tier) != self._named:
+            self._named = (name, model, tier)
+            events.append(Opened(name, model, tier))
         raws, usage = members.take("choices", RAWS) or [], take_usage(members)
         for extra in meaningful(members, "object", "created", "error", "obfuscation"):
             if self._asides.get(extra.path) != extra:
@@ -141,6 +141,7 @@ class _Call:
         self.free = False
         self.held = ""
         self.rest: Rest = ()
+        self.seal: Seal | None = None
 
 
 class _Telling:
@@ -154,21 +155,28 @@ class _Telling:
         self._calls: dict[int, _Call] = {}
         self._places = 0
         self._last = 0
+        self._seals: dict[int, Seal] = {}  # of parts that have begun
+        self._thought: list[str] | None = None  # what is told of the reasoning that is open
+        self._thoughts = 0  # those that have ended
 
     def chunk(self, choice: Members) -> list[Event]:
         """The events of this choice's share of a chunk."""
         delta, word = choice.inside("delta"), choice.take("finish_reason", STRING)
         delta.take("role", STRING)
-        events = self._grow(REASONING, take_reasoning(delta))
+        events = self._reasoning(delta)
         text = delta.take(CONTENT, STRING)
         others: list[Part] = []
         if text is None:
             text, others = content_pieces(delta.take(CONTENT, RAWS) or [])
         events += self._grow(TEXT, text)
+        events += self._beside_text(delta)
         events += [self._whole(OTHER, part) for part in others]
+        events += [self._whole(PICTURE, decode_picture(raw)) for raw in delta.take(IMAGES, RAWS) or ()]
         events += self._grow(REFUSAL, delta.take("refusal", STRING))
         for raw in delta.take(TOOL_CALLS, RAWS) or ():
             events += self._call(raw)
+        scores = take_scores(choice)
+        events += [Scored(self._index, scores)] if scores else []
         for extra in meaningful(choice):
             path = ("message", *extra.path[1:]) if extra.path[0] == "delta" else extra.path
             events.append(Aside(self._index, msgspec.structs.replace(extra, path=path)))
@@ -182,8 +190,71 @@ class _Telling:
             return []
         self.finished = True
         late = [event for call in self._calls.values() if not call.begun for event in self._begin(call, "")]
-        ends = [PartEnd(self._index, part) for part in sorted(self._open)]
+        ends = [PartEnd(self._index, part, self._seals.get(part)) for part in sorted(self._open)]
         return [*late, *ends, Finished(self._index, finish_of(word))]
+
+    def _reasoning(self, delta: Members) -> list[Event]:
+        """The share of a delta that is reasoning, told as text, in blocks, or both."""
+        text = take_reasoning(delta)
+        events = self._think(text)
+        raw = delta.take(BLOCKS, RAW)
+        blocks = read_blocks(raw) if raw is not None else []
+        if raw is not None and not blocks:
+            delta.put_back(BLOCKS, raw)
+        for block in blocks:
+            events += self._block(block, repeated=bool(text))
+        return events
+
+    def _block(self, block: Reasoning, *, repeated: bool) -> list[Event]:
+        """A thinking block: it ends the reasoning that it repeats or proves, or is one of its own.
+
+        `repeated`: its delta tells the same reasoning as text; some servers write a block for each piece.
+        """
+        said = "".join(self._thought or ())
+        if block.hidden:
+            return [*self._end_thought(), *self._end_thought(block)]
+        if block.seal is None and (repeated or block.text != said):
+            return [] if repeated else self._think(block.text)
+        if self._thought is not None and block.text in ("", said):
+            return self._end_thought(block)
+        return [*self._end_thought(), *self._think(block.text), *self._end_thought(block)]
+
+    def _think(self, text: str) -> list[Event]:
+        if not text:
+            return []
+        events: list[Event] = [PartDelta(self._index, self._thoughts, text)]
+        if self._thought is None:
+            self._thought = []
+            self._open.add(self._thoughts)
+            events.insert(0, PartStart(self._index, self._thoughts, Reasoning("")))
+        self._thought.append(text)
+        return events
+
+    def _end_thought(self, block: Reasoning | None = None) -> list[Event]:
+        """The end of the reasoning that is open; with a block, of one that it proves, open or not."""
+        if self._thought is None and block is None:
+            return []
+        events: list[Event] = []
+        if self._thought is None and block is not None:
+            whole = msgspec.structs.replace(block, seal=None)
+            events.append(PartStart(self._index, self._thoughts, whole))
+        events.append(PartEnd(self._index, self._thoughts, None if block is None else block.seal))
+        self._open.discard(self._thoughts)
+        self._thought = None
+        self._thoughts += 1
+        return events
+
+    def _beside_text(self, delta: Members) -> list[Event]:
+        """Where the words come from, and their proof."""
+        citations, seal = take_citations(delta), take_text_seal(delta)
+        if not citations and seal is None:
+            return []
+        index = TEXT * _PER_KIND
+        start: list[Event] = [] if index in self._open else [PartStart(self._index, index, Text(""))]
+        self._open.add(index)
+        if seal is not None:
+            self._seals[index] = seal
+        return [*start, *(Cited(self._index, index, citation) for citation in citations)]
 
     def _grow(self, kind: int, text: str | None) -> list[Event]:
         if not text:
@@ -198,7 +269,7 @@ class _Telling:
     def _whole(self, kind: int, part: Part) -> Event:
         """A part that does not grow."""
         self._others += 1
-        index = kind * _PER_KIND + (self._others if kind == OTHER else self._next_place())
+        index = kind * _PER_KIND + (self._next_place() if kind == CALL else self._others)
         self._open.add(index)
         return PartStart(self._index, index, part)
 
@@ -217,11 +288,15 @@ class _Telling:
         text = inner.take(ARGUMENTS["custom" if free else "function"], STRING) or ""
         call = self._which(item.take("index", INTEGER), named, name)
         call.id = call.id or named
+        seal, note = take_call_seal(item)
         if call.begun:
+            if seal is not None:
+                self._seals[CALL * _PER_KIND + call.place] = seal
             return [PartDelta(self._index, CALL * _PER_KIND + call.place, text)] if text else []
         call.free = call.free or free
         call.held += text
-        call.rest += item.rest(DIALECT)
+        call.seal = seal or call.seal
+        call.rest += (*item.rest(DIALECT), *note)
         return self._begin(call, name) if name else []
 
     def _which(self, index: int | None, named: str, name: str) -> _Call:
@@ -241,5 +316,5 @@ class _Telling:
         index = CALL * _PER_KIND + call.place
         self._open.add(index)
         rest = tuple(sorted(call.rest, key=lambda extra: extra.path))
-        start = PartStart(self._index, index, ToolCall(call.id, name, "", call.free, rest))
+        start = PartStart(self._index, index, ToolCall(call.id, name, "", call.free, rest, seal=call.seal))
         return [start, PartDelta(self._index, index, call.held)] if call.held else [start]

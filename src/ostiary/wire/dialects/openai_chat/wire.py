@@ -5,12 +5,12 @@ from __future__ import annotations
 from ostiary.core.operation import Endpoint, Operation
 from ostiary.wire.dialect import Dialect
 from ostiary.wire.dialects.openai_chat.faults import decode_fault, encode_fault, encode_fault_event
-from ostiary.wire.dialects.openai_chat.parts import DIALECT as NAME
 from ostiary.wire.dialects.openai_chat.reply import decode_reply, encode_reply
 from ostiary.wire.dialects.openai_chat.request import decode_request, encode_request
 from ostiary.wire.dialects.openai_chat.stream_decode import StreamDecoder
 from ostiary.wire.dialects.openai_chat.stream_encode import StreamEncoder
 from ostiary.wire.dialects.openai_chat.usage import read_usage
+from ostiary.wire.dialects.openai_chat.values import DIALECT as NAME
 from ostiary.wire.governed import peek_openai
 
 ENDPOINTS: tuple[Endpoint, ...] = (
