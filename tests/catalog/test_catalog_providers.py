@@ -13,6 +13,7 @@ from ostiary.catalog.provider import Provider
 from ostiary.catalog.providers import load_providers, parse_providers
 from ostiary.catalog.reference import providers_markdown
 from ostiary.core.snapshot import AuthStyle, UrlStyle
+from ostiary.wire.registry import DIALECTS
 
 ENDPOINTS = {
     "chat.completions",
@@ -106,6 +107,11 @@ def is_local(host: str) -> bool:
         return False
 
 
+def paths_of(dialect: str) -> set[str]:
+    """The names under which a provider may state paths of its own for a dialect."""
+    return {dialect, f"{dialect}.stream", *(endpoint.name for endpoint in DIALECTS[dialect].endpoints)}
+
+
 every_provider = pytest.mark.parametrize("provider", list(load_providers()), ids=lambda provider: provider.name)
 
 
@@ -148,12 +154,15 @@ def test_a_stanza_is_complete(provider: Provider) -> None:
     assert urlsplit(provider.docs).scheme == "https"
     assert provider.endpoints
     assert set(provider.endpoints) <= ENDPOINTS
+    assert provider.dialects
+    assert set(provider.dialects) <= set(DIALECTS)
     assert len(set(provider.endpoints)) == len(provider.endpoints)
-    assert set(provider.paths) <= set(provider.endpoints)
+    spoken = {name for dialect in provider.dialects for name in paths_of(dialect)}
+    assert set(provider.paths) <= set(provider.endpoints) | spoken
     assert all(path.startswith("/") for path in provider.paths.values())
     assert all(name.isupper() for name in provider.key_env + provider.base_env)
     assert all(name == name.lower() for name in (provider.auth_header, *provider.headers, *provider.forward_headers))
-    assert provider.key_env or not provider.key_required
+    assert provider.key_env or provider.sign_in or not provider.key_required
     assert (provider.auth is AuthStyle.BEARER) == (provider.auth_header == "authorization")
 
 
@@ -172,7 +181,17 @@ def test_azure_is_called_by_deployment_with_its_own_key_header() -> None:
     assert azure.api_version
 
 
-@pytest.mark.parametrize("prefix", ["mistral", "cohere", "databricks"])
+@every_provider
+def test_a_variant_is_reached_in_a_way_that_there_is(provider: Provider) -> None:
+    for variant in provider.variants:
+        assert variant.match
+        assert set(variant.dialects) <= set(DIALECTS)
+        spoken = {name for dialect in variant.dialects or provider.dialects for name in paths_of(dialect)}
+        assert set(variant.paths) <= spoken
+        assert all(path.startswith("/") for path in variant.paths.values())
+
+
+@pytest.mark.parametrize("prefix", ["mistral", "databricks"])
 def test_a_provider_that_refuses_stream_options_says_so(prefix: str) -> None:
     provider = load_providers().find(prefix)
     assert provider is not None

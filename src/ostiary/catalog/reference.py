@@ -39,6 +39,7 @@ def _section(provider: Provider) -> str:
         "Address from": _code(provider.base_env),
         "Credential": _credential(provider),
         "Credential from": _code(provider.key_env),
+        "Conversations in": _code(provider.dialects),
         "Paths of its own": ", ".join(f"`{name}` at `{path}`" for name, path in provider.paths.items()),
         "API version": f"`{provider.api_version}`" if provider.api_version else "",
         "Serves": _code(provider.endpoints),
@@ -46,6 +47,11 @@ def _section(provider: Provider) -> str:
         "Headers passed on": _code(provider.forward_headers),
         "Documentation": f"<{provider.docs}>" if provider.docs else "",
     }
+    for variant in provider.variants:
+        spoken = _code(variant.dialects or provider.dialects)
+        facts[f"Models {_code(variant.match)}"] = f"{spoken}, at " + ", ".join(
+            f"`{path}`" for path in variant.paths.values()
+        )
     lines = "".join(f"- {name}: {value}\n" for name, value in facts.items() if value)
     return f'\n<a id="{provider.name}"></a>\n\n## {provider.title}\n\n{lines}'
 
@@ -53,6 +59,8 @@ def _section(provider: Provider) -> str:
 def _credential(provider: Provider) -> str:
     if provider.auth is AuthStyle.NONE:
         return "none"
+    if provider.sign_in is not None and not provider.key_env:
+        return f"signs in to {provider.sign_in}"
     carrier = "`Authorization: Bearer`" if provider.auth is AuthStyle.BEARER else f"header `{provider.auth_header}`"
     return carrier if provider.key_required else f"{carrier}, optional"
 

@@ -300,7 +300,8 @@ class Exchange(Delivery):
             body = ask.patched(target.upstream_model, include_usage=wanted, defaults=target.defaults)
             return adjusted(body, target) if target.drops or target.adds else body
         if self._answering is None:
-            asked = msgspec.structs.replace(self.dialect.decode_request(ask.body), model=ask.model, stream=ask.stream)
+            plain = ask.patched(ask.model, include_usage=False) if ask.own else ask.body
+            asked = msgspec.structs.replace(self.dialect.decode_request(plain), model=ask.model, stream=ask.stream)
             created = self.record.started // 1000
             self._answering = Answering(id=self.record.id, created=created, model=ask.model, asked=asked)
         strict = is_strict(self.account.key, target, ask.own)

@@ -316,7 +316,7 @@ def lost(losses: Sequence[Loss]) -> int:
             flags |= _KNOBS.get(loss.where.rpartition(".")[2], Lost.OTHER_KNOB)
         else:
             flags |= _OTHERS[loss.kind]
-    return flags
+    return int(flags)
 
 
 def unsayable(fault: Fault) -> Fault:

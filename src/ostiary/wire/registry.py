@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ostiary.wire.dialect import Dialect
+from ostiary.wire.dialects.anthropic_messages import wire as anthropic_messages
+from ostiary.wire.dialects.bedrock_converse import wire as bedrock_converse
+from ostiary.wire.dialects.cohere_chat import wire as cohere_chat
 from ostiary.wire.dialects.openai_chat import wire as openai_chat
+from ostiary.wire.dialects.openai_responses import wire as openai_responses
 
 DIALECTS: Mapping[str, Dialect] = {
     "openai_chat": openai_chat.DIALECT,
+    "openai_responses": openai_responses.DIALECT,
+    "anthropic_messages": anthropic_messages.DIALECT,
+    "bedrock_converse": bedrock_converse.DIALECT,
+    "cohere_chat": cohere_chat.DIALECT,
 }
