@@ -51,9 +51,8 @@ SHAPE_NAMES = st.sampled_from(NAMES)
 FORMS_SAID = {
     "openai": {Form(), Form(packed=True)},
     "jina": {Form(), Form(packed=True), Form(Number.BINARY), Form(Number.UBINARY)},
-    "titan_v2": {Form()},
 }
-PLAIN_ONLY = {"cohere", "bedrock_cohere_v3", "bedrock_cohere_v4"}
+PLAIN_ONLY = {"cohere", "titan_v2", "bedrock_cohere_v3", "bedrock_cohere_v4"}
 HAS_CUT = {"cohere", "vertex", "voyage", "jina", "ollama", "bedrock_cohere_v3", "bedrock_cohere_v4"}
 CUT_IS_A_FLAG = {"vertex", "voyage", "jina", "ollama"}
 
