@@ -310,7 +310,7 @@ class StreamDecoder:
         raws = members.take("output", RAWS) or []
         told = surroundings(members, status)
         if told.fault is not None or status in ("failed", "cancelled"):
-            return self._failed(told.fault or decode_fault(502, b""))
+            return self._failed(told.fault or (truncated() if status == "cancelled" else decode_fault(502, b"")))
         events: list[Event] = []
         missing = len(self._items) < len(raws)
         for place, raw in enumerate(raws[:MOST_ITEMS]):
