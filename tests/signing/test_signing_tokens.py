@@ -142,6 +142,9 @@ async def test_pauses_between_failures_grow_to_a_minute_and_end_with_success(clo
     with pytest.raises(NoToken) as caught:
         await tokens.current(clock.at)
     assert caught.value.retry_after == 60
+    with pytest.raises(NoToken) as fresh:
+        await Tokens(desk.fetch, clock).current(clock.at)
+    assert fresh.value.retry_after == 1
     desk.trouble = None
     clock.at += 60
     assert await tokens.current(clock.at)

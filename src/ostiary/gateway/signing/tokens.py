@@ -147,7 +147,8 @@ class Tokens(Generic[T]):
         token = self._serving(self._clock.now())
         if token is not None:
             return token
-        raise self._again(self._failure or NoToken("the gateway is stopping"), None)
+        pause = self._not_before - self._clock.now()
+        raise self._again(self._failure or NoToken("the gateway is stopping"), pause if pause > 0 else None)
 
     def refused(self, value: T) -> None:
         """See `Source`. A value refused when it is new is refused for another reason, which a newer one has too."""
