@@ -1,0 +1,169 @@
+"""Chat streams from the pivot's events. It must not end a stream that did not end.
+
+Source: Ollama's API documentation, `POST /api/chat` (official Python package 0.6, `ChatResponse`): JSON lines, the last
+with `done: true`, the reason and the usage. A tool call is written once it is whole, because its arguments are an
+object.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.usage import Usage
+from ostiary.wire.conversation.events import (
+    Aside,
+    Cited,
+    Event,
+    Failed,
+    Finished,
+    Metered,
+    Opened,
+    PartDelta,
+    PartEnd,
+    PartStart,
+    Scored,
+)
+from ostiary.wire.conversation.members import with_rest
+from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
+from ostiary.wire.conversation.reply import Finish
+from ostiary.wire.conversation.unknown import Extra, Loss, LossKind, Rest, inexpressible, losses_of
+from ostiary.wire.dialect import Answering
+from ostiary.wire.dialects.ollama_chat.faults import encode_fault_event, truncated
+from ostiary.wire.dialects.ollama_chat.parts import CONTENT, DIALECT, IMAGES, THINKING, TOOL_CALLS, encode_image
+from ostiary.wire.dialects.ollama_chat.reply import (
+    CALL,
+    PICTURE,
+    THOUGHT,
+    WORDS,
+    encode_numbered,
+    encode_scores,
+    encode_usage,
+    head_of,
+    rank,
+    word_of,
+    words_lost,
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class StreamEncoder:
+    """Writes one stream: events in, JSON lines out.
+
+    `losses` grows by what could not be said.
+
+    Args:
+        answering: the names and time of the answer.
+    """
+
+    def __init__(self, answering: Answering) -> None:
+        self.losses: list[Loss] = []
+        self._head = head_of(answering)
+        self._kinds: dict[int, int] = {}  # the parts begun, and their kinds
+        self._calls: dict[int, ToolCall | UnknownPart] = {}  # those that are not written yet
+        self._pieces: dict[int, list[str]] = {}
+        self._written = self._rank = 0
+        self._finish: Finish | None = None
+        self._usage: Usage | None = None
+        self._rest: list[Extra] = []  # for the last line
+        self._failed = False
+
+    def encode(self, event: Event) -> bytes:
+        """The bytes for one event; often none.
+
+        Raises:
+            Fault: INVALID_REQUEST for content this dialect cannot say.
+        """
+        if self._failed:
+            return b""
+        match event:
+            case PartDelta(0, index, text):
+                return self._more(index, text)
+            case PartStart(0, index, part):
+                return self._start(index, part)
+            case PartEnd(0, index, seal):
+                if seal is not None:
+                    self.losses.append(Loss(LossKind.SEAL, f"choices.0.parts.{index}"))
+                return self._call(index)
+            case Cited(0, index):
+                self.losses.append(Loss(LossKind.MARK, f"choices.0.parts.{index}.citations"))
+            case Scored(0, scores):
+                return self._line({CONTENT: ""}, logprobs=encode_scores(scores))
+            case Aside(0 | None as choice, extra):
+                return self._aside(choice, extra)
+            case Metered(usage):
+                self._usage = usage
+            case Finished(0, finish):
+                self._finish = finish
+            case Failed():
+                self._failed = True
+                return encode_fault_event(event.to_fault())
+            case Opened(tier=tier):
+                self.losses += [Loss(LossKind.MARK, "tier")] if tier else []
+            case _:
+                raise inexpressible("choices.1")
+        return b""
+
+    def end(self) -> bytes:
+        """The end of the stream; an error line where the answer has not finished."""
+        if self._failed:
+            return b""
+        if self._finish is None:
+            self._failed = True
+            return encode_fault_event(truncated())
+        late = b"".join(self._call(index) for index in list(self._calls))
+        used = encode_usage(self._usage) if self._usage is not None else {}
+        word = word_of(self._finish, self.losses)
+        return late + self._line({CONTENT: ""}, done=True, rest=tuple(self._rest), done_reason=word, **used)
+
+    def _start(self, index: int, part: Part) -> bytes:
+        where = f"choices.0.parts.{index}"
+        kind = rank(part)
+        again = kind in (THOUGHT, WORDS) and kind in self._kinds.values()
+        if kind < self._rank or again:
+            self.losses.append(Loss(LossKind.SHAPE, where))
+        self._rank = max(self._rank, kind)
+        self._kinds[index] = kind
+        if kind == CALL and isinstance(part, (ToolCall, UnknownPart)):
+            self._calls[index], self._pieces[index] = part, []
+            return b""
+        if kind == PICTURE:
+            return self._line({CONTENT: "", IMAGES: [encode_image(part, where, self.losses)]})
+        if isinstance(part, (Text, Reasoning, Refusal)):
+            self.losses += words_lost(part, where)
+            return self._more(index, part.text)
+        return b""
+
+    def _more(self, index: int, text: str) -> bytes:
+        kind = self._kinds[index]
+        if kind == CALL:
+            self._pieces[index].append(text)
+        if kind in (CALL, PICTURE) or not text:
+            return b""
+        return self._line({CONTENT: "", THINKING: text} if kind == THOUGHT else {CONTENT: text})
+
+    def _call(self, index: int) -> bytes:
+        """A call that is whole now, where it is one and has not been written."""
+        call = self._calls.pop(index, None)
+        if call is None:
+            return b""
+        if isinstance(call, ToolCall):
+            call = msgspec.structs.replace(call, arguments=call.arguments + "".join(self._pieces.pop(index)))
+        number, self._written = self._written, self._written + 1
+        written = encode_numbered(call, number, f"choices.0.parts.{index}", self.losses)
+        return self._line({CONTENT: "", TOOL_CALLS: [written]})
+
+    def _aside(self, choice: int | None, extra: Extra) -> bytes:
+        self.losses += losses_of((extra,), DIALECT, "" if choice is None else "choices.0")
+        if extra.said_by == DIALECT:
+            self._rest.append(extra)
+        return b""
+
+    def _line(self, message: dict[str, Any], *, done: bool = False, rest: Rest = (), **more: Any) -> bytes:
+        document = {**self._head, "message": {"role": "assistant", **message}, "done": done, **more}
+        line = _encode(with_rest(document, rest, DIALECT))
+        if b"\n" in line:  # of arguments, or of a member kept as it came
+            line = msgspec.json.format(line, indent=-1)
+        return line + b"\n"
