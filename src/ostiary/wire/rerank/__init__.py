@@ -1,0 +1,1 @@
+"""Reranking: one request and reply, and the wire shapes that say them. It must not know providers."""
