@@ -16,6 +16,8 @@ from ostiary.core.price import Price, PriceState
 from ostiary.core.profile import ANY, Profile
 from ostiary.core.secret import Secret
 
+GIVEN_BY_OPERATOR = "pass_through"  # mode of a target of the operator's
+
 
 class AuthStyle(StrEnum):
     """How a credential travels to the provider."""
@@ -94,11 +96,22 @@ class Deployment(msgspec.Struct, frozen=True):
     price: Price | None = None
     price_state: PriceState = PriceState.UNKNOWN
     mode: str = "chat"
+    pass_through: bool = False  # open below the provider's name, too
     max_output_tokens: int | None = None
     max_input_tokens: int | None = None
     access_groups: tuple[str, ...] = ()
     info: tuple[tuple[str, bytes], ...] = ()  # the rest of model_info, for /model/info
     source: str = "config"  # "config" or "db"
+
+
+class PassThrough(msgspec.Struct, frozen=True):
+    """A path of the operator's that leads to a target of his. `query` are parameters used where the caller has none."""
+
+    path: str
+    deployment: Deployment
+    subpaths: bool = False
+    methods: tuple[str, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE")
+    query: tuple[tuple[str, str], ...] = ()
 
 
 class RoutingSettings(msgspec.Struct, frozen=True):
@@ -135,7 +148,9 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
     """All policy of one revision.
 
     `groups` maps a public name to its deployments; `patterns` are the wildcard names in order of precedence (longest
-    literal part first); `aliases` map further public names to a group; `hidden` names are not listed.
+    literal part first); `aliases` map further public names to a group; `hidden` names are not listed. `native` maps a
+    provider to its deployments that are open for native pass-through; those of `pass_throughs` are in `deployments`
+    too, and in no group.
     """
 
     revision: int
@@ -145,6 +160,8 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
     hidden: frozenset[str] = frozenset()
     access_groups: Mapping[str, frozenset[str]] = MappingProxyType({})
     deployments: Mapping[str, Deployment] = MappingProxyType({})
+    native: Mapping[str, tuple[Deployment, ...]] = MappingProxyType({})
+    pass_throughs: tuple[PassThrough, ...] = ()
     routing: RoutingSettings = RoutingSettings()
     limits: LimitSettings = LimitSettings()
     admin_digest: bytes = b""

@@ -16,6 +16,7 @@ from ostiary.core.operation import BodyKind, Endpoint, Operation
 from ostiary.gateway.answer import fault_head
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.ledger.account import Account
+from ostiary.gateway.native import native_route
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import find_group, listed, may_use, usable
 from ostiary.gateway.policy.identify import credential_of
@@ -127,6 +128,9 @@ class FrontDoor:
     def route(self, method: bytes, path: str) -> Route | None:
         """See `Door.route`."""
         route = self._table.find(method, path)
+        snapshot = self._plane.snapshot
+        if route is None and (snapshot.native or snapshot.pass_throughs):
+            route = native_route(snapshot, self._table.find, method, path)
         if route is None and path in self._local:
             if method not in (b"GET", b"HEAD"):
                 raise _wrong_method((b"GET", b"HEAD"))

@@ -11,7 +11,7 @@ from ostiary.gateway.answer import EVENTS, JSON, is_of, media_type
 from ostiary.gateway.counting import counted
 from ostiary.gateway.ending import Ending
 from ostiary.gateway.plane import Plane
-from ostiary.gateway.ports import Inbound, Route
+from ostiary.gateway.ports import PLAIN, Inbound, Route
 from ostiary.gateway.relay import OpaqueTap, Relay, Tap
 from ostiary.gateway.translation import ObservingTap, TranslatingTap, Translation, dialect_of
 from ostiary.gateway.upstream.response import Response
@@ -88,7 +88,9 @@ class Delivery(Ending):
 
     async def pass_on(self, response: Response, kind: bytes) -> None:
         """A stream, or bytes that are not for us to read."""
-        if is_of(kind, EVENTS) or (self.ask.stream and is_of(kind, self.provider.stream_type)):
+        if self.route.endpoint.name == PLAIN:
+            await self._relay_through(OpaqueTap(), response)
+        elif is_of(kind, EVENTS) or (self.ask.stream and is_of(kind, self.provider.stream_type)):
             await self._relay_through(self._tap(response), response)
         elif self.meter is Meter.TOKENS:
             response.abort()

@@ -15,17 +15,18 @@ from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.operation import BodyKind, Meter, Operation
 from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
-from ostiary.core.snapshot import Deployment
+from ostiary.core.snapshot import GIVEN_BY_OPERATOR, Deployment
 from ostiary.gateway.answer import JSON, is_of, retry_after
 from ostiary.gateway.attempts import Attempts
 from ostiary.gateway.delivery import Delivery
 from ostiary.gateway.estimate import estimate_of, expected_usage, state_of
 from ostiary.gateway.ledger.account import Account, Estimate
-from ostiary.gateway.objects import is_about_objects
+from ostiary.gateway.native import forwarded_query, native_deployments, plain_target
+from ostiary.gateway.objects import PlainAsk, is_about_objects
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import may_route, resolve, usable
 from ostiary.gateway.policy.identify import credential_of
-from ostiary.gateway.ports import Inbound, Route
+from ostiary.gateway.ports import PLAIN, Inbound, Route
 from ostiary.gateway.signing.signer import Signer, host_of
 from ostiary.gateway.translation import (
     Translation,
@@ -43,6 +44,7 @@ from ostiary.wire.dialects.openai_chat.raw import (
 )
 from ostiary.wire.governed import Ask, read
 
+_UNREAD = frozenset({"files.content", PLAIN})  # endpoints whose answers are not for us to read, whatever their type
 DEFAULT_MODELS = {"moderations": "omni-moderation-latest"}  # where the API names one itself
 
 
@@ -53,6 +55,7 @@ class Exchange(Delivery):
         "_answering",
         "_cancelled",
         "_item",
+        "_query",
         "_task",
     )
 
@@ -62,6 +65,7 @@ class Exchange(Delivery):
         super().__init__(plane, inbound, record, route)
         self._answering: Answering | None = None  # the request as values, once something needs it so
         self._item = ""  # the provider's id of the file or batch that this is about
+        self._query = ""  # with its mark, for what is relayed as it stands
         self._cancelled = ""
         self._task = asyncio.current_task(plane.loop)
 
@@ -83,7 +87,7 @@ class Exchange(Delivery):
             self.entry = entry
             try:
                 usable(key, self.plane.clock.now())  # before a body is read for it
-                may_route(key, self.route.endpoint)
+                may_route(key, self.route.endpoint, self.route.full)
                 body = await self.inbound.body(self.snapshot.limits.max_body)
                 record.model, deployments = await self._place(body)
                 self.reserve(deployments)
@@ -115,6 +119,11 @@ class Exchange(Delivery):
             placed = await plane.objects.place(snapshot, key, self.route, self.inbound, body, plane.specific)
             self.ask, self._item, self.judged, self.pinned = placed.ask, placed.item, placed.judged, True
             return placed.ask.model, (placed.deployment,)
+        if self.route.endpoint.name == PLAIN:
+            target, self.pinned = plain_target(snapshot, key, self.route), True
+            self.ask = PlainAsk(body, self._header(b"content-type"), target.model_name)
+            self._query = forwarded_query(snapshot, self.route, self.inbound.query)
+            return target.model_name, (target,)
         ask = self.ask = self._peek(body)
         self.record.stream = ask.stream
         self.record.end_user = ask.user[:256]
@@ -128,7 +137,11 @@ class Exchange(Delivery):
         """
         key = self.account.key
         usable(key, self.plane.clock.now())
-        group, deployments = resolve(self.snapshot, key, model)
+        if self.route.native:
+            group, deployments = native_deployments(self.snapshot, key, self.route, model)
+            model = group
+        else:
+            group, deployments = resolve(self.snapshot, key, model)
         return group, self._chargeable(self.plane.specific(deployments, group))
 
     def _peek(self, body: bytes) -> Ask | FormAsk:
@@ -179,7 +192,7 @@ class Exchange(Delivery):
             Fault: BUDGET_EXCEEDED, UNKNOWN_PRICE, RATE_LIMITED; UNAVAILABLE when the journal cannot be written.
         """
         # Keeping files costs nothing here, nor does counting; a batch is refused to keys with a budget.
-        if self.pinned or self.counts:
+        if self.counts or (self.pinned and deployments[0].mode != GIVEN_BY_OPERATOR):
             self.entry.reserve(Estimate(), PriceState.FREE)
             return
         ask, first = self.ask, deployments[0]
@@ -220,6 +233,8 @@ class Exchange(Delivery):
         record.attempts += 1
         record.deployment, record.provider = target.id, target.provider
         record.upstream_model, record.price = target.upstream_model, target.price_state
+        if self.route.endpoint.name == PLAIN and target.mode != GIVEN_BY_OPERATOR:
+            record.price = PriceState.UNKNOWN  # the deployment's price is that of its model
         self.target = target
         pulse = self.plane.health.pulse(target.id)
         pulse.busy += 1
@@ -233,7 +248,7 @@ class Exchange(Delivery):
             if not 200 <= response.status < 300:
                 raise await self._rejected(response)
             kind = response.header(b"content-type") or b""
-            if is_of(kind, JSON) and not (self.pinned and self.route.endpoint.name == "files.content"):
+            if is_of(kind, JSON) and self.route.endpoint.name not in _UNREAD:
                 body = await response.read(self.snapshot.limits.max_answer)
                 record.upstream_ms = before + int((clock.monotonic() - began) * 1000)
                 self.provider_headers = response.headers
@@ -258,7 +273,7 @@ class Exchange(Delivery):
         model, stream = target.upstream_model, ask.stream
         signature = b""
         if out.signer is not None:
-            path = out.target(route.endpoint, model, self._item, chat=chat, stream=stream)
+            path = out.target(route.endpoint, model, self._item, chat=chat, stream=stream) + self._query
             signature = await self._signed(out.signer, target, path, body)
         head = out.head(
             route.endpoint,
@@ -270,6 +285,7 @@ class Exchange(Delivery):
             chat=chat,
             stream=stream,
             signature=signature,
+            query=self._query,
         )
         timeouts = out.stream_timeouts if ask.stream else out.timeouts
         left = self.time_left()

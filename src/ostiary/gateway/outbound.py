@@ -13,6 +13,7 @@ import msgspec
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.operation import Endpoint
 from ostiary.core.snapshot import Deployment, UrlStyle
+from ostiary.gateway.ports import PLAIN
 from ostiary.gateway.signing.signer import Signer, host_of
 from ostiary.gateway.signing.static import auth_line
 from ostiary.gateway.upstream.origin import Origin, origin_of
@@ -21,6 +22,7 @@ from ostiary.wire.dialect import Dialect
 from ostiary.wire.dialects.openai_chat.request import decode_request
 
 USER_AGENT = "ostiary"
+_IN_PATH = "/:@!$&'()*+,=~"
 
 
 class Outbound:
@@ -72,6 +74,7 @@ class Outbound:
         chat: Dialect | None = None,
         stream: bool = False,
         signature: bytes = b"",
+        query: str = "",
     ) -> bytes:
         """The complete request head, ending in an empty line.
 
@@ -83,12 +86,15 @@ class Outbound:
             client_headers: from which the few that may travel on are taken.
             chat: the dialect of a conversation, whichever endpoint it came by; `stream`: and it is to be a stream.
             signature: header lines of the signer.
+            query: with its mark, for a path that is relayed as it stands.
         """
         key = (chat.name if chat is not None else endpoint.name, model, stream)
-        prefix = self._prefixes.get(key) if not item else None
+        kept = not item and endpoint.name != PLAIN
+        prefix = self._prefixes.get(key) if kept else None
         if prefix is None:
-            prefix = self._prefix(endpoint.method, self.target(endpoint, model, item, chat=chat, stream=stream))
-            if not item and len(self._prefixes) < 256:
+            path = self.target(endpoint, model, item, chat=chat, stream=stream) + query
+            prefix = self._prefix(endpoint.method, path)
+            if kept and len(self._prefixes) < 256:
                 self._prefixes[key] = prefix
         extra = (self._forwarded(client_headers) if self.forward else b"") + signature
         if endpoint.method in ("GET", "DELETE"):
@@ -144,6 +150,9 @@ class Outbound:
             Fault: INVALID_REQUEST for a name that no encoding keeps from being a step in the path.
         """
         deployment = self.deployment
+        if endpoint.name == PLAIN:
+            whole = endpoint.path.startswith(f"{deployment.base_path}/")  # the caller wrote the version too
+            return quote(endpoint.path if whole else deployment.base_path + endpoint.path, safe=_IN_PATH)
         below = dict(deployment.paths).get(endpoint.name, endpoint.path)
         if item:
             below = below.replace("{id}", _segment(item))

@@ -12,6 +12,8 @@ from ostiary.core.key import VirtualKey
 from ostiary.core.operation import Endpoint
 from ostiary.core.record import Record
 
+PLAIN = "native"  # Endpoint.name of what is relayed as it stands
+
 
 class Route(msgspec.Struct, frozen=True):
     """A matched data-plane route: the endpoint and what the path named."""
@@ -19,6 +21,8 @@ class Route(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     model: str = ""  # from /openai/deployments/{model}/… or /engines/{model}/…
     item: str = ""  # the {id} of a file, batch or model
+    native: str = ""  # of a native pass-through: the provider, or the id of the operator's target
+    full: str = ""  # of a native pass-through: the path as asked
 
 
 class WrongMethod(Fault):

@@ -35,21 +35,29 @@ def usable(key: VirtualKey, now: float) -> None:
         raise Fault(Kind.EXPIRED_KEY, "the virtual key has expired", origin=Origin.POLICY)
 
 
-def may_route(key: VirtualKey, endpoint: Endpoint) -> None:
+def may_route(key: VirtualKey, endpoint: Endpoint, full: str = "") -> None:
     """Refuse a route that the key's `allowed_routes` does not name.
+
+    Args:
+        full: of a native pass-through, the path as asked; it counts in place of the endpoint's.
 
     Raises:
         Fault: ROUTE_DENIED.
     """
     if not key.allowed_routes or key.admin:
         return
-    path = endpoint.path
-    for allowed in key.allowed_routes:
-        if allowed in _LLM_ROUTES or allowed in (path, "/v1" + path):
-            return
-        if allowed.endswith("*") and (path.startswith(allowed[:-1]) or ("/v1" + path).startswith(allowed[:-1])):
-            return
+    paths = (full,) if full else (endpoint.path, *(prefix + endpoint.path for prefix in endpoint.prefixes))
+    if not _LLM_ROUTES.isdisjoint(key.allowed_routes) or any(names_route(key, path) for path in paths):
+        return
     raise Fault(Kind.ROUTE_DENIED, "the virtual key may not use this route", origin=Origin.POLICY)
+
+
+def names_route(key: VirtualKey, path: str) -> bool:
+    """Whether the key's `allowed_routes` name this path: whole, or up to a `*` at the end."""
+    return any(
+        allowed == path or (allowed.endswith("*") and len(allowed) > 2 and path.startswith(allowed[:-1]))
+        for allowed in key.allowed_routes
+    )
 
 
 def may_use(snapshot: PolicySnapshot, key: VirtualKey, model: str) -> bool:

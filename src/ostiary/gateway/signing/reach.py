@@ -14,7 +14,8 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Never the place of a token service that somebody names: this network, link-local, multicast, metadata services.
 _NEVER_4 = ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "168.63.129.16/32", "100.100.100.200/32")
-_NEVER_6 = ("::/128", "fe80::/10", "ff00::/8", "fd00:ec2::/32", "fd20:ce::/32")
+_NEVER_6 = ("fe80::/9", "ff00::/8", "fd00:ec2::/32", "fd20:ce::/32", "64:ff9b:1::/48", "2001::/32", "2002::/16")
+_LOW_6 = "::/96"  # IPv4 in its first disguise, and the loopback address
 _INSIDE_4 = ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
              "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24")  # fmt: skip
 _PUBLIC_6 = "2000::/3"
@@ -37,7 +38,7 @@ def may_reach(text: str, reach: Reach) -> bool:
         return True
     if isinstance(address, ipaddress.IPv4Address):
         return not _within(address, _NEVER_4) and (reach is Reach.NAMED or not _within(address, _INSIDE_4))
-    if _within(address, _NEVER_6):
+    if _within(address, _NEVER_6) or (_within(address, (_LOW_6,)) and not address.is_loopback):
         return False
     return reach is Reach.NAMED or (_within(address, (_PUBLIC_6,)) and not _within(address, _NOT_PUBLIC_6))
 
