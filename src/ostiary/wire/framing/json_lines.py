@@ -12,37 +12,44 @@ LARGEST_LINE = 16 * 1024 * 1024
 class JsonLinesFramer:
     """Cuts a stream into lines.
 
-    `pending` holds the start of an unfinished line, never more than `largest` bytes: a longer line is let go in pieces
-    of that size, which are frames without an end, however the stream was cut.
+    The start of an unfinished line is held as the pieces it came in, so that a long line takes time in proportion to
+    its length. It is less than `largest` bytes: a longer line is let go in pieces of that size, which are frames
+    without an end, however the stream was cut.
     """
 
-    __slots__ = ("_scanned", "largest", "pending")
+    __slots__ = ("_held", "_pieces", "largest")
 
     def __init__(self, largest: int = LARGEST_LINE) -> None:
-        self.pending = b""
         self.largest = largest
-        self._scanned = 0
+        self._pieces: list[bytes] = []
+        self._held = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines completed by `data`, in order, with their ends."""
-        buffer = self.pending + data if self.pending else data
+        if b"\n" not in data and self._held + len(data) < self.largest:
+            self._hold(data)
+            return []
+        buffer = self.flush() + data
         frames: list[bytes] = []
-        start, position = 0, self._scanned
+        start = 0
         while True:
-            end = buffer.find(b"\n", position, start + self.largest)
-            if end >= 0:
-                frames.append(buffer[start : end + 1])
-                start = position = end + 1
-            elif len(buffer) - start >= self.largest:
-                frames.append(buffer[start : start + self.largest])
-                start = position = start + self.largest
-            else:
-                break
-        self.pending = buffer[start:] if start else buffer
-        self._scanned = len(self.pending)
+            end = buffer.find(b"\n", start, start + self.largest) + 1
+            if not end:
+                if len(buffer) - start < self.largest:
+                    break
+                end = start + self.largest
+            frames.append(buffer[start:end])
+            start = end
+        self._hold(buffer[start:])
         return frames
 
     def flush(self) -> bytes:
         """What is left when the stream is over: a line without its end, or nothing."""
-        rest, self.pending, self._scanned = self.pending, b"", 0
+        rest = b"".join(self._pieces)
+        self._pieces, self._held = [], 0
         return rest
+
+    def _hold(self, data: bytes) -> None:
+        if data:
+            self._pieces.append(data)
+            self._held += len(data)

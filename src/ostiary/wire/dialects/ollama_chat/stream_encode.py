@@ -62,7 +62,8 @@ class StreamEncoder:
         self.losses: list[Loss] = []
         self._head = head_of(answering)
         self._kinds: dict[int, int] = {}  # the parts begun, and their kinds
-        self._calls: dict[int, ToolCall | UnknownPart] = {}  # those that are not written yet
+        self._calls: dict[int, ToolCall | UnknownPart] = {}  # those that are not written yet, in their order
+        self._ended: set[int] = set()
         self._pieces: dict[int, list[str]] = {}
         self._written = self._rank = 0
         self._finish: Finish | None = None
@@ -86,7 +87,8 @@ class StreamEncoder:
             case PartEnd(0, index, seal):
                 if seal is not None:
                     self.losses.append(Loss(LossKind.SEAL, f"choices.0.parts.{index}"))
-                return self._call(index)
+                self._ended.add(index)
+                return self._whole_calls()
             case Cited(0, index):
                 self.losses.append(Loss(LossKind.MARK, f"choices.0.parts.{index}.citations"))
             case Scored(0, scores):
@@ -113,7 +115,8 @@ class StreamEncoder:
         if self._finish is None:
             self._failed = True
             return encode_fault_event(truncated())
-        late = b"".join(self._call(index) for index in list(self._calls))
+        self._ended |= self._calls.keys()
+        late = self._whole_calls()
         used = encode_usage(self._usage) if self._usage is not None else {}
         word = word_of(self._finish, self.losses)
         return late + self._line({CONTENT: ""}, done=True, rest=tuple(self._rest), done_reason=word, **used)
@@ -144,16 +147,17 @@ class StreamEncoder:
             return b""
         return self._line({CONTENT: "", THINKING: text} if kind == THOUGHT else {CONTENT: text})
 
-    def _call(self, index: int) -> bytes:
-        """A call that is whole now, where it is one and has not been written."""
-        call = self._calls.pop(index, None)
-        if call is None:
-            return b""
-        if isinstance(call, ToolCall):
-            call = msgspec.structs.replace(call, arguments=call.arguments + "".join(self._pieces.pop(index)))
-        number, self._written = self._written, self._written + 1
-        written = encode_numbered(call, number, f"choices.0.parts.{index}", self.losses)
-        return self._line({CONTENT: "", TOOL_CALLS: [written]})
+    def _whole_calls(self) -> bytes:
+        """The calls that are whole now; one that is not holds up those after it."""
+        lines = []
+        while self._calls and (index := next(iter(self._calls))) in self._ended:
+            call = self._calls.pop(index)
+            if isinstance(call, ToolCall):
+                call = msgspec.structs.replace(call, arguments=call.arguments + "".join(self._pieces.pop(index)))
+            written = encode_numbered(call, self._written, f"choices.0.parts.{index}", self.losses)
+            self._written += 1
+            lines.append(self._line({CONTENT: "", TOOL_CALLS: [written]}))
+        return b"".join(lines)
 
     def _aside(self, choice: int | None, extra: Extra) -> bytes:
         self.losses += losses_of((extra,), DIALECT, "" if choice is None else "choices.0")
