@@ -8,6 +8,8 @@ from ostiary.wire.dialect import Dialect
 from ostiary.wire.dialects.anthropic_messages import wire as anthropic_messages
 from ostiary.wire.dialects.bedrock_converse import wire as bedrock_converse
 from ostiary.wire.dialects.cohere_chat import wire as cohere_chat
+from ostiary.wire.dialects.gemini_generate import wire as gemini_generate
+from ostiary.wire.dialects.ollama_chat import wire as ollama_chat
 from ostiary.wire.dialects.openai_chat import wire as openai_chat
 from ostiary.wire.dialects.openai_responses import wire as openai_responses
 
@@ -16,5 +18,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "openai_responses": openai_responses.DIALECT,
     "anthropic_messages": anthropic_messages.DIALECT,
     "bedrock_converse": bedrock_converse.DIALECT,
+    "gemini_generate": gemini_generate.DIALECT,
     "cohere_chat": cohere_chat.DIALECT,
+    "ollama_chat": ollama_chat.DIALECT,
 }
