@@ -63,15 +63,15 @@ class Places:
         return found
 
 
-def decode_citations(members: Fields, text: str) -> list[Citation]:
-    """The citations of `text`, taken from a candidate; what does not fit is left as it came."""
+def decode_citations(members: Fields, text: str | None) -> list[Citation]:
+    """The citations of `text`, taken from a candidate; what does not fit is left as it came, all where it is None."""
     if GROUNDING not in members and RECITED not in members:
         return []
-    places = Places(text)
+    places = Places(text) if text is not None else None
     return [*_decode_grounding(members, places), *_decode_recited(members, places)]
 
 
-def _decode_grounding(members: Fields, places: Places) -> list[Citation]:
+def _decode_grounding(members: Fields, places: Places | None) -> list[Citation]:
     raw = members.object(GROUNDING)
     inner = Fields.of(raw) if raw is not None else None
     if raw is None or inner is None:
@@ -79,8 +79,6 @@ def _decode_grounding(members: Fields, places: Places) -> list[Citation]:
     try:
         found = _grounded(inner, places)
     except _MisfitError:
-        found = []
-    if not found:
         members.put_back(GROUNDING, raw)
         return []
     left = {extra.path[-1]: extra.value for extra in inner.rest(DIALECT)}
@@ -94,11 +92,15 @@ def _encoded(value: object) -> msgspec.Raw:
     return msgspec.Raw(encode(value))
 
 
-def _grounded(inner: Fields, places: Places) -> list[Citation]:
+def _grounded(inner: Fields, places: Places | None) -> list[Citation]:
     chunks = [_chunk(raw) for raw in inner.take(_CHUNKS, RAWS) or ()]
     supports = inner.take(_SUPPORTS, RAWS) or []
     if _CHUNKS in inner or _SUPPORTS in inner or len(chunks) + len(supports) > _MOST:
         raise _MisfitError
+    if places is None:
+        if chunks or supports:
+            raise _MisfitError
+        return []
     found: list[Citation] = []
     unused = set(range(len(chunks)))
     for raw in supports:
@@ -115,14 +117,12 @@ def _grounded(inner: Fields, places: Places) -> list[Citation]:
 
 def _chunk(raw: msgspec.Raw) -> Citation:
     members = Fields.of(raw)
-    if members is None or "web" not in members:
+    inner = members.object("web") if members is not None else None
+    web = Fields.of(inner) if inner is not None else None
+    if members is None or web is None or not members.empty:
         raise _MisfitError
-    web = members.inside("web")
     url, title = web.take("uri", STRING), web.take("title", STRING)
-    rest = members.rest(DIALECT)
-    if any(extra.path[0] != "web" or len(extra.path) == 1 for extra in rest):
-        raise _MisfitError
-    return Citation(url, title, rest=rest)
+    return Citation(url, title, rest=tuple(Extra(DIALECT, ("web", *extra.path), extra.value) for extra in web.rest(DIALECT)))
 
 
 def _support(raw: msgspec.Raw, places: Places) -> tuple[int, int, list[int], Sequence[float | None]]:
@@ -151,10 +151,10 @@ def _span(members: Fields, places: Places) -> tuple[int, int]:
     return places.to_character(start), places.to_character(end)
 
 
-def _decode_recited(members: Fields, places: Places) -> list[Citation]:
-    raw = members.object(RECITED)
+def _decode_recited(members: Fields, places: Places | None) -> list[Citation]:
+    raw = members.object(RECITED) if places is not None else None
     inner = Fields.of(raw) if raw is not None else None
-    if raw is None or inner is None:
+    if raw is None or inner is None or places is None:
         return []
     name = next((name for name in _LISTS if name in inner), "")
     items = inner.take(name, RAWS) or []

@@ -263,7 +263,7 @@ def _divided(parts: Sequence[Part]) -> bool:
 
 
 def _grows(last: Part, part: Text | Reasoning) -> bool:
-    if not isinstance(last, Text | Reasoning) or last.seal is not None or last.rest or part.rest:
+    if not isinstance(last, Text | Reasoning) or last.seal is not None or part.rest:
         return False
     if isinstance(part, Reasoning) and part.hidden:
         own = part.seal is not None and part.seal.issuer == DIALECT

@@ -96,18 +96,13 @@ class Telling:
         if word and not self.finished:
             events += self.end(finish_of(word, called=self._calls > 0))
         elif self.finished:
-            self._leave(Fields(self._grounds))  # too late for a place in the text
-            events += self._asides()
+            events += [*self._cited(), *self._asides()]
         return events
 
     def end(self, finish: Finish) -> list[Event]:
         """The end of this candidate."""
         self.finished = True
-        grounds, self._grounds = Fields(self._grounds), {}
-        cited = decode_citations(grounds, "".join(self._said)) if self._said is not None else []
-        self._leave(grounds)
-        told = [Cited(self._index, self._next - 1, citation) for citation in cited]
-        return [*told, *self.close(), *self._asides(), Finished(self._index, finish)]
+        return [*self._cited(), *self.close(), *self._asides(), Finished(self._index, finish)]
 
     def part(self, raw: msgspec.Raw) -> list[Event]:
         """One more part."""
@@ -151,8 +146,7 @@ class Telling:
 
     def _grows(self, part: Text | Reasoning) -> bool:
         """Whether these words go on with the part that is open."""
-        same = type(self._open) is type(part) and not self._sealed
-        return same and self._open is not None and self._open.rest == part.rest == ()
+        return type(self._open) is type(part) and not self._sealed and not part.rest
 
     def _keep(self, text: str) -> None:
         if self._said is not None:
@@ -165,6 +159,13 @@ class Telling:
         """The end of the part that has just begun."""
         self._next += 1
         return PartEnd(self._index, self._next - 1)
+
+    def _cited(self) -> list[Event]:
+        """What grounds the text that is open; where none is, it has no place and is left."""
+        grounds, self._grounds = Fields(self._grounds), {}
+        found = decode_citations(grounds, None if self._said is None else "".join(self._said))
+        self._leave(grounds)
+        return [Cited(self._index, self._next - 1, citation) for citation in found]
 
     def _leave(self, members: Fields) -> None:
         for extra in members.rest(DIALECT, _BINDING):

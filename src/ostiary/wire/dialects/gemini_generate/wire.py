@@ -9,15 +9,15 @@ import msgspec
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.operation import Endpoint, Operation
-from ostiary.wire.dialect import Dialect, Peeked
+from ostiary.wire.dialect import Dialect, Encoding, Peeked
 from ostiary.wire.dialects.gemini_generate.config import CONFIG
 from ostiary.wire.dialects.gemini_generate.faults import decode_fault, encode_fault, encode_fault_event
 from ostiary.wire.dialects.gemini_generate.fields import DIALECT as NAME
-from ostiary.wire.dialects.gemini_generate.fields import camel
+from ostiary.wire.dialects.gemini_generate.fields import camel, encode
 from ostiary.wire.dialects.gemini_generate.reply import decode_reply, encode_reply, read_usage
 from ostiary.wire.dialects.gemini_generate.request import decode_request, encode_request
 from ostiary.wire.dialects.gemini_generate.stream_decode import StreamDecoder
-from ostiary.wire.dialects.gemini_generate.stream_encode import StreamEncoder
+from ostiary.wire.dialects.gemini_generate.stream_encode import ArrayEncoder, StreamEncoder
 from ostiary.wire.framing.json_scan import MisshapenError, outline
 from ostiary.wire.governed import count
 
@@ -77,6 +77,10 @@ def _config(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
     return config
 
 
+def _encode_count(tokens: int) -> bytes:
+    return encode({"totalTokens": tokens})
+
+
 DIALECT: Dialect = Dialect(
     name=NAME,
     endpoints=ENDPOINTS,
@@ -92,6 +96,8 @@ DIALECT: Dialect = Dialect(
     encode_fault=encode_fault,
     encode_fault_event=encode_fault_event,
     decode_fault=decode_fault,
+    encode_count=_encode_count,
+    unframed=Encoding(ArrayEncoder, b"application/json"),
     # The official Python SDK takes a comment for an answer and fails; an empty line is nothing to either SDK.
     ping=b"\n",
 )
