@@ -25,7 +25,7 @@ model_list:
     temprature: 1
 - model_name: old
   litellm_params:
-    model: bedrock/claude
+    model: no-such/claude
 - model_name: local
   litellm_params:
     model: hosted_vllm/*

@@ -108,7 +108,9 @@ def test_the_region_may_come_from_the_environment(tmp_path: Path) -> None:
         assert found.host == "bedrock-runtime.us-west-2.amazonaws.com"
         assert isinstance(found.identity, AwsIdentity)
         assert found.identity.region == "us-west-2"
-    assert "aws_region_name" in why(tmp_path, {"model": "amazon/x", **KEYS})
+    missing = why(tmp_path, {"model": "amazon/x", **KEYS})
+    assert "aws_region_name: warning: is missing" in missing
+    assert "vertex_location: warning: is missing" in why(tmp_path, {"model": "vertex/x", "vertex_project": "p"})
 
 
 def test_an_endpoint_of_ones_own_is_the_address(tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ class Told(NamedTuple):
 
 
 def told(status: int, document: object, **headers: str) -> Told:
-    return Told(status, json.dumps(document).encode(), {name.replace("_", "-"): text for name, text in headers.items()})
+    """A JSON answer."""
+    more = {name.replace("_", "-"): text for name, text in headers.items()}
+    return Told(status, json.dumps(document).encode(), {"content-type": "application/json", **more})
 
 
 class Service:

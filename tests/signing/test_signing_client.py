@@ -23,15 +23,29 @@ from ostiary.gateway.signing.client import Client
 from ostiary.gateway.signing.reach import Reach, may_reach
 from ostiary.gateway.signing.tokens import NoToken
 
-METADATA = ["169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "fe80::1", "fd00:ec2::254",
-            "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "0.0.0.0", "224.0.0.1", "::", "fe80::1%eth0"]  # fmt: skip
+METADATA = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "168.63.129.16",
+    "100.100.100.200",
+    "fe80::1",
+    "fd00:ec2::254",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "0.0.0.0",
+    "224.0.0.1",
+    "::",
+    "fe80::1%eth0",
+]
+DISGUISED = ["::127.0.0.1", "::169.254.169.254", "64:ff9b:1::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::",
+             "2001:0:a9fe:a9fe::1", "fec0::1", "ff02::1"]  # fmt: skip
 INSIDE = ["127.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "::1", "fd12::1", "::ffff:127.0.0.1",
-          "64:ff9b::7f00:1", "2002:7f00:1::", "2001:db8::1", "198.18.0.1"]  # fmt: skip
+          "64:ff9b::7f00:1", "2001:db8::1", "3fff::1", "198.18.0.1"]  # fmt: skip
 OUTSIDE = ["20.190.160.1", "2a00:1450:4001::1", "64:ff9b::14be:a001", "::ffff:20.190.160.1"]
 
 
-@pytest.mark.parametrize("address", METADATA)
-def test_where_machines_keep_credentials_is_reached_by_opt_in_only(address: str) -> None:
+@pytest.mark.parametrize("address", METADATA + DISGUISED)
+def test_net_09_where_machines_keep_credentials_is_reached_by_opt_in_only(address: str) -> None:
     assert [may_reach(address, reach) for reach in (Reach.PUBLIC, Reach.NAMED, Reach.MACHINE)] == [False, False, True]
 
 

@@ -83,6 +83,8 @@ def _deployments(compiled: Compiled) -> Iterator[str]:
     for deployment in compiled.snapshot.deployments.values():
         where = "in this process" if deployment.scheme == "demo" else f"at {_origin(deployment)}{deployment.base_path}"
         credential = "with a credential" if deployment.credential else "without a credential"
+        if deployment.identity is not None:
+            credential = f"signing in by {deployment.auth}"
         yield (
             f"{shown(deployment.model_name)} → {deployment.provider}/{shown(deployment.upstream_model)}"
             f" {where}, {credential}, price {deployment.price_state}"

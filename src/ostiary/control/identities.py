@@ -66,14 +66,21 @@ def scheme_of(provider: Provider) -> AuthStyle | None:
 
 
 def with_places(params: Mapping[str, object], provider: Provider, sources: Sources) -> dict[str, object]:
-    """The parameters with region, project and location of the environment where the provider's address needs them."""
-    completed = dict(params)
+    """The parameters with region, project and location of the environment where the provider's address needs them.
+
+    Raises:
+        UnusableError: one that the address is formed with is nowhere.
+    """
+    completed, environment = dict(params), sources.loaded.environment
+    formed = "api_base" not in params and not any(map(environment.get, provider.base_env))
     for name, variables in _FROM_ENVIRONMENT.items():
         if name in completed or (f"{{{name}}}" not in provider.base_url and scheme_of(provider) is not AuthStyle.AWS):
             continue
-        found = next((text for text in map(sources.loaded.environment.get, variables) if text), None)
+        found = next((text for text in map(environment.get, variables) if text), None)
         if found is not None:
             completed[name] = found
+        elif formed and f"{{{name}}}" in provider.base_url:
+            raise UnusableError(f"litellm_params.{name}", "is missing", f"give it, or set {variables[0]}", grave=False)
     return completed
 
 
