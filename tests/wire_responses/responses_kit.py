@@ -135,7 +135,9 @@ INPUT_PARTS = st.one_of(
     JSON,
 )
 ANNOTATIONS = st.one_of(
-    exactly({"url": WORDS, "title": WORDS, "start_index": st.integers(), "end_index": st.integers()}, type="url_citation"),
+    exactly(
+        {"url": WORDS, "title": WORDS, "start_index": st.integers(), "end_index": st.integers()}, type="url_citation"
+    ),
     exactly({"file_id": WORDS, "index": st.integers()}, type="file_citation"),
     st.integers(),
 )
@@ -276,7 +278,9 @@ HOSTED = st.just(
     UnknownPart(
         US,
         "output",
-        raw({"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "q"}}),
+        raw(
+            {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "q"}}
+        ),
     )
 )
 ITEM_ID: Rest = (Extra(US, ("item", "id"), raw("rs_1")),)
@@ -306,10 +310,15 @@ def _pieces(told: list[str], rough: list[str], seal: Seal | None) -> tuple[Part,
 
 
 OWN_THOUGHTS = thoughts(SEALED) | SAID.map(lambda text: (Reasoning(text, rest=ITEM_ID),))
-SPOKEN = st.builds(Text, WORDS, rests(), st.lists(CITATIONS, max_size=2).map(tuple)) | st.builds(Refusal, WORDS, rests())
+SPOKEN = st.builds(Text, WORDS, rests(), st.lists(CITATIONS, max_size=2).map(tuple)) | st.builds(
+    Refusal, WORDS, rests()
+)
 CALLS = st.builds(ToolCall, WORDS, WORDS, WORDS, st.booleans(), rests())
 ASSISTANT = st.lists(
-    OWN_THOUGHTS | SPOKEN.map(lambda part: (part,)) | CALLS.map(lambda part: (part,)) | HOSTED.map(lambda part: (part,)),
+    OWN_THOUGHTS
+    | SPOKEN.map(lambda part: (part,))
+    | CALLS.map(lambda part: (part,))
+    | HOSTED.map(lambda part: (part,)),
     min_size=1,
     max_size=4,
 ).map(lambda groups: tuple(part for group in groups for part in group))
@@ -409,9 +418,7 @@ def replies(draw: st.DrawFn, *, plain: bool = False) -> Reply:
     """A reply; `plain`: with nothing the official SDK has no type for."""
     words = spoken(STRICT_CITATIONS if plain else CITATIONS)
     groups = draw(
-        st.lists(
-            thoughts(SEALS, st.none()) | st.one_of(words, MADE, HOSTED).map(lambda part: (part,)), max_size=5
-        )
+        st.lists(thoughts(SEALS, st.none()) | st.one_of(words, MADE, HOSTED).map(lambda part: (part,)), max_size=5)
     )
     parts = tuple(part for group in groups for part in group)
     called = any(isinstance(part, ToolCall) for part in parts)

@@ -58,7 +58,7 @@ _BINDING = frozenset(
         "truncation",
     }
 )
-_CUTS = (("truncation",), b'"auto"')  # the only truncation that changes what is read
+_HARMLESS = {("truncation",): b'"disabled"', ("background",): b"false"}  # values that constrain nothing
 _NUMBER = msgspec.json.Decoder(int | float)
 _LABELS = msgspec.json.Decoder(dict[str, str])
 _encode = msgspec.json.Encoder().encode
@@ -181,11 +181,9 @@ def _plain_values(conversation: Conversation, profile: Profile, losses: list[Los
 
 
 def _knobs(rest: Rest) -> list[Extra]:
-    """A rest in which a truncation that cuts nothing binds nobody."""
+    """A rest in which what only says the usual binds nobody."""
     return [
-        msgspec.structs.replace(extra, binding=False)
-        if extra.path == _CUTS[0] and bytes(extra.value) != _CUTS[1]
-        else extra
+        msgspec.structs.replace(extra, binding=False) if bytes(extra.value) == _HARMLESS.get(extra.path) else extra
         for extra in rest
     ]
 

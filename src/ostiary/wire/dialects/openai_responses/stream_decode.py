@@ -146,7 +146,9 @@ class StreamDecoder:
         if kind == "response.output_item.added":
             return self._added(event)
         if kind == "response.output_item.done":
-            return self._done(self._item(event, "", begin=True), event.item)
+            members = Members.of(event.item)
+            event.item_id = members.take("id", STRING) if members is not None else None
+            return self._done(self._item(event, ""), event.item)
         if stem in ("response.content_part", "response.reasoning_summary_part"):
             return self._piece(event, tail, summary=stem.endswith("summary_part"))
         if kind == "response.output_text.annotation.added":
@@ -170,20 +172,27 @@ class StreamDecoder:
         self._named = named
         return [Opened(*named)] if named != old else []
 
-    def _item(self, event: _Event, kind: str, *, begin: bool = False) -> Item:
-        """The item an event belongs to; a new one where there is none, or where one begins."""
-        place = event.output_index
+    def _item(self, event: _Event, kind: str) -> Item:
+        """The item an event belongs to; a new one where there is none. `kind`: its type, "" where that may be any."""
+        place, name = event.output_index, event.item_id or ""
         if place is not None and not 0 <= place < MOST_ITEMS:
             raise _Rubbish
-        found = self._items.get(place) if place is not None else self._names.get(event.item_id or "")
-        if found is None and place is None and event.item_id is None and self._last is not None:
+        found = self._items.get(place) if place is not None else self._names.get(name)
+        if found is None and place is None and self._last is not None:
             last = self._last
-            found = last if not last.done and (begin or last.kind == kind) else None
+            nameless = not (name and last.name)
+            found = last if nameless and not last.done and (not kind or last.kind == kind) else None
         if found is None:
             found = self._begin(max(self._items, default=-1) + 1 if place is None else place, kind)
         if kind and found.kind != kind:
             raise _Rubbish
+        if name and not found.name:
+            self._call_it(found, name)
         return found
+
+    def _call_it(self, item: Item, name: str) -> None:
+        item.name = name
+        self._names[name] = item
 
     def _begin(self, place: int, kind: str) -> Item:
         if place >= MOST_ITEMS:
@@ -207,7 +216,7 @@ class StreamDecoder:
         item = self._begin(place, members.take("type", STRING) or "")
         name = members.take("id", STRING)
         if name:
-            self._names[name] = item
+            self._call_it(item, name)
         return self._start(item, 0, part) if (part := item.read(members)) is not None else []
 
     def _start(self, item: Item, sub: int, part: Part) -> list[Event]:

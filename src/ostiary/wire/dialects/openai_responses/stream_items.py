@@ -25,6 +25,7 @@ class Item:
     Attributes:
         base: the index of its first part.
         kind: its type; "" where it is not known.
+        name: as the provider names it; "" where it does not.
         parts: what has come of the text of each part, by place within the item.
         held: arguments of a call whose name is not known.
         cited: how many citations of each part have been told.
@@ -38,6 +39,7 @@ class Item:
     def __init__(self, place: int, kind: str, *, follows: bool) -> None:
         self.base = place * _PER_ITEM
         self.kind = kind
+        self.name = ""
         self.parts: dict[int, list[str]] = {}
         self.held: list[str] = []
         self.cited: dict[int, int] = {}
