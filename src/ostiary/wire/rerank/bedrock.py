@@ -48,10 +48,9 @@ def decode_request(body: bytes) -> RerankRequest:
         raise wrong("sources", "a list")
     configuration = members.inside("rerankingConfiguration")
     inner = configuration.inside("bedrockRerankingConfiguration")
-    model = inner.inside("modelConfiguration").take("modelArn", STRING) or ""
-    kind = configuration.take("type", STRING)
-    if kind not in (None, _KIND):
-        configuration.put_back("type", msgspec.Raw(msgspec.json.encode(kind)))
+    model = inner.inside("modelConfiguration").take("modelArn", STRING)
+    if model is None or configuration.take("type", STRING) != _KIND:
+        raise wrong("rerankingConfiguration", f"an object of type {_KIND} with a model")
     return RerankRequest(
         model=model,
         query=query,
@@ -88,7 +87,7 @@ def _source(raw: msgspec.Raw) -> Document:
 def encode_request(request: RerankRequest) -> Encoded:
     """The body for a request; raises as `Shape.encode_request`."""
     losses = lost(request, NAME, "truncate", "max_tokens")
-    inner: dict[str, Any] = {"modelConfiguration": {"modelArn": request.model} if request.model else {}}
+    inner: dict[str, Any] = {"modelConfiguration": {"modelArn": request.model}}
     if request.top is not None:
         inner["numberOfResults"] = request.top
     document = {

@@ -7,11 +7,9 @@ documents; the second takes texts alone and repeats none. A thousand documents a
 
 from __future__ import annotations
 
-from typing import Any
-
 from ostiary.core.usage import Usage
 from ostiary.wire.conversation.members import Members
-from ostiary.wire.conversation.unknown import Encoded, Loss, losses_of
+from ostiary.wire.conversation.unknown import Encoded, losses_of
 from ostiary.wire.rerank.fields import (
     BINDING,
     FLAG,
@@ -20,20 +18,18 @@ from ostiary.wire.rerank.fields import (
     STRING,
     as_object,
     lost,
-    own_value,
     read_results,
     reply_members,
     request_members,
+    say_documents,
     say_result,
     take_count,
     take_documents,
     take_query,
-    text_of,
-    texts_of,
     used,
     written,
 )
-from ostiary.wire.rerank.pivot import Document, Record, RerankReply, RerankRequest, UnknownDocument
+from ostiary.wire.rerank.pivot import RerankReply, RerankRequest
 from ostiary.wire.rerank.shape import Answering, Shape
 
 FIRST, SECOND = "cohere_v1", "cohere_v2"
@@ -45,7 +41,7 @@ def _decode_request(body: bytes, name: str) -> RerankRequest:
     return RerankRequest(
         model=members.take("model", STRING) or "",
         query=take_query(members),
-        documents=take_documents(members, name),
+        documents=take_documents(members, name, records=first),
         top=members.take("top_n", INTEGER),
         return_documents=members.take("return_documents", FLAG) if first else None,
         max_tokens=None if first else members.take("max_tokens_per_doc", INTEGER),
@@ -58,24 +54,12 @@ def _encode_request(request: RerankRequest, name: str) -> Encoded:
     document = {
         "model": request.model or None,
         "query": request.query,
-        "documents": _say_documents(request, losses) if name == FIRST else texts_of(request, name, losses),
+        "documents": say_documents(request, name, losses, records=name == FIRST),
         "top_n": request.top,
         "return_documents": request.return_documents if name == FIRST else None,
         "max_tokens_per_doc": request.max_tokens if name == SECOND else None,
     }
     return written(document, request.rest, name, losses)
-
-
-def _say_documents(request: RerankRequest, losses: list[Loss]) -> list[Any]:
-    return [_say(each, f"documents.{place}", losses) for place, each in enumerate(request.documents)]
-
-
-def _say(document: Document, where: str, losses: list[Loss]) -> Any:
-    if isinstance(document, Record):
-        return document.value
-    if isinstance(document, UnknownDocument):
-        return own_value(document, where, FIRST)
-    return text_of(document, where, FIRST, losses)
 
 
 def _decode_reply(body: bytes, asked: RerankRequest, name: str) -> RerankReply:

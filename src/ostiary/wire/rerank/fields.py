@@ -76,8 +76,8 @@ def take_query(members: Members) -> str:
     return query
 
 
-def take_documents(members: Members, shape: str) -> tuple[Document, ...]:
-    """Documents that are texts or objects; an object of a text alone is that text.
+def take_documents(members: Members, shape: str, *, records: bool = False) -> tuple[Document, ...]:
+    """Documents that are texts, and `records` where a shape takes such; an object of a text alone is that text.
 
     Raises:
         Fault: INVALID_REQUEST where there is no list.
@@ -85,22 +85,22 @@ def take_documents(members: Members, shape: str) -> tuple[Document, ...]:
     raws = members.take("documents", RAWS)
     if raws is None:
         raise wrong("documents", "a list")
-    return tuple(_document(raw, shape) for raw in raws)
+    return tuple(_document(raw, shape, records) for raw in raws)
 
 
-def _document(raw: msgspec.Raw, shape: str) -> Document:
+def _document(raw: msgspec.Raw, shape: str, records: bool) -> Document:
     text = Members({"text": raw}).take("text", STRING)
     if text is not None:
         return Passage(text)
     members = Members.of(raw)
-    if members is None:
-        return UnknownDocument(shape, raw)
-    text = members.take("text", STRING)
-    return Record(raw) if text is None or members.rest(shape) else Passage(text)
+    text = members.take("text", STRING) if members is not None else None
+    if members is not None and text is not None and not members.rest(shape):
+        return Passage(text)
+    return Record(raw) if records and members is not None else UnknownDocument(shape, raw)
 
 
 def text_of(document: Document, where: str, shape: str, losses: list[Loss]) -> str:
-    """The text of a document, for a shape that takes nothing else; raises INVALID_REQUEST for any other."""
+    """The text of a document, for a place that takes nothing else; raises INVALID_REQUEST for any other."""
     if not isinstance(document, Passage):
         raise inexpressible(where)
     losses += losses_of(document.rest, shape, where)
@@ -109,9 +109,23 @@ def text_of(document: Document, where: str, shape: str, losses: list[Loss]) -> s
     return document.text
 
 
-def texts_of(request: RerankRequest, shape: str, losses: list[Loss]) -> list[str]:
-    """The texts of all documents; raises as `text_of`."""
-    return [text_of(each, f"documents.{place}", shape, losses) for place, each in enumerate(request.documents)]
+def say_documents(request: RerankRequest, shape: str, losses: list[Loss], *, records: bool = False) -> list[Any]:
+    """Documents as `take_documents` reads them.
+
+    Raises:
+        Fault: INVALID_REQUEST for a record where a shape takes none, and for what another shape alone understands.
+    """
+    return [
+        _say(document, f"documents.{place}", shape, losses, records) for place, document in enumerate(request.documents)
+    ]
+
+
+def _say(document: Document, where: str, shape: str, losses: list[Loss], records: bool) -> Any:
+    if isinstance(document, UnknownDocument):
+        return own_value(document, where, shape)
+    if isinstance(document, Record) and records:
+        return document.value
+    return text_of(document, where, shape, losses)
 
 
 def own_value(document: UnknownDocument, where: str, shape: str) -> msgspec.Raw:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ostiary.core.usage import Usage
 from ostiary.wire.conversation.members import Members
-from ostiary.wire.conversation.unknown import Encoded, Loss, losses_of
+from ostiary.wire.conversation.unknown import Encoded, losses_of
 from ostiary.wire.rerank.fields import (
     BINDING,
     FLAG,
@@ -21,20 +21,18 @@ from ostiary.wire.rerank.fields import (
     STRING,
     as_object,
     lost,
-    own_value,
     read_results,
     reply_members,
     request_members,
+    say_documents,
     say_result,
     take_count,
     take_documents,
     take_query,
-    text_of,
-    texts_of,
     used,
     written,
 )
-from ostiary.wire.rerank.pivot import Document, Passage, Record, RerankReply, RerankRequest, UnknownDocument
+from ostiary.wire.rerank.pivot import Document, Passage, RerankReply, RerankRequest
 from ostiary.wire.rerank.shape import Answering, Shape
 
 JINA, VOYAGE = "jina", "voyage"
@@ -44,11 +42,10 @@ _RESULTS = {JINA: "results", VOYAGE: "data"}
 
 def _decode_request(body: bytes, name: str) -> RerankRequest:
     members = request_members(body)
-    documents = tuple(_kept(each, name) for each in take_documents(members, name))
     return RerankRequest(
         model=members.take("model", STRING) or "",
         query=take_query(members),
-        documents=documents,
+        documents=take_documents(members, name),
         top=members.take(_TOP[name], INTEGER),
         return_documents=members.take("return_documents", FLAG),
         truncate=members.take("truncation", FLAG) if name == VOYAGE else None,
@@ -56,30 +53,17 @@ def _decode_request(body: bytes, name: str) -> RerankRequest:
     )
 
 
-def _kept(document: Document, name: str) -> Document:
-    """Objects are no records here: they are of a text or of an image."""
-    return UnknownDocument(name, document.value) if isinstance(document, Record) else document
-
-
 def _encode_request(request: RerankRequest, name: str) -> Encoded:
     losses = lost(request, name, "max_tokens", *(("truncate",) if name == JINA else ()))
     document = {
         "model": request.model or None,
         "query": request.query,
-        "documents": _say_documents(request, losses) if name == JINA else texts_of(request, name, losses),
+        "documents": say_documents(request, name, losses),
         _TOP[name]: request.top,
         "return_documents": request.return_documents,
         "truncation": request.truncate if name == VOYAGE else None,
     }
     return written(document, request.rest, name, losses)
-
-
-def _say_documents(request: RerankRequest, losses: list[Loss]) -> list[Any]:
-    places = [(each, f"documents.{place}") for place, each in enumerate(request.documents)]
-    return [
-        own_value(each, where, JINA) if isinstance(each, UnknownDocument) else text_of(each, where, JINA, losses)
-        for each, where in places
-    ]
 
 
 def _use(members: Members) -> Usage | None:
