@@ -177,14 +177,13 @@ def _url(source: Inline) -> str:
     return f"data:{source.media_type};base64,{source.base64}"
 
 
-def decode_call(raw: msgspec.Raw, *, numbered: bool = False) -> ToolCall | UnknownPart:
-    """One item of `tool_calls`; `numbered`: its place in the list may stand in it and means nothing more."""
+def decode_call(raw: msgspec.Raw) -> ToolCall | UnknownPart:
+    """One item of `tool_calls`. Its place in the list may stand in it, where it came in a stream, and is not kept."""
     members = Members.of(raw)
     if members is None:
         return UnknownPart(DIALECT, TOOL_CALLS, raw)
     kind = members.take("type", STRING) if "type" in members else "function"
-    if numbered:
-        members.take("index", INTEGER)
+    members.take("index", INTEGER)
     inner = members.inside(kind or "")
     call_id, name = members.take("id", STRING), inner.take("name", STRING)
     arguments = inner.take(ARGUMENTS.get(kind or "", ""), STRING)

@@ -147,7 +147,7 @@ def _choice(raw: msgspec.Raw, place: int) -> Choice:
     refusal = message.take("refusal", STRING)
     if refusal:
         parts.append(Refusal(refusal))
-    parts += [decode_call(call, numbered=True) for call in message.take(TOOL_CALLS, RAWS) or ()]
+    parts += [decode_call(call) for call in message.take(TOOL_CALLS, RAWS) or ()]
     scores = take_scores(members)
     return Choice(place if index is None else index, tuple(parts), finish, meaningful(members), scores)
 

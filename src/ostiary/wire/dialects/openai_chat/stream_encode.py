@@ -222,12 +222,13 @@ class StreamEncoder:
                 self._bare[choice] = whole
                 return b""
             return self._blocks(choice, whole)
-        kind, number, _ = self._growing.get((choice, index), (None, 0, ""))
+        kind, number, tool = self._growing.get((choice, index), (None, 0, ""))
         if kind == TEXT:
             proof = seal or self._texts[choice, index].seal
             return self._choice(choice, extra_content(proof)) if proof is not None else b""
         if seal is not None and kind == CALL:
-            return self._choice(choice, {TOOL_CALLS: [{"index": number, **extra_content(seal)}]})
+            nothing = {tool: {ARGUMENTS[tool]: ""}}  # the official SDK relies on the member
+            return self._choice(choice, {TOOL_CALLS: [{"index": number, **nothing, **extra_content(seal)}]})
         if seal is not None:
             self.losses.append(Loss(LossKind.SEAL, f"choices.{choice}.parts.{index}"))
         return b""
