@@ -174,6 +174,12 @@ def test_proxy_and_trust_of_the_instance_hold_for_token_services_too(tmp_path: P
     identity = one(tmp_path, aws(**KEYS), more=more).identity
     assert identity is not None
     assert (identity.proxy, identity.ca_file) == ("http://proxy:3128", "/ca.pem")
+    asked = "ostiary: {upstream: {use_environment_proxy: true}}"
+    for text, more, proxy in (("http://p:1/", asked, "http://p:1"), ("http://p:1/", "", None)):
+        identity = one(tmp_path, aws(**KEYS), more=more, environ={"HTTPS_PROXY": text}).identity
+        assert identity is not None
+        assert identity.proxy == proxy
+    assert "HTTPS_PROXY is not" in why(tmp_path, aws(**KEYS), more=asked, environ={"HTTPS_PROXY": "http://u:p@h:1"})
 
 
 @pytest.mark.parametrize("credentials", ["/etc/account.json", '{"type": "x"}', {"type": "x", "private_key": "k"}])

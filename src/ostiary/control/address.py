@@ -69,6 +69,19 @@ def base_address(text: str) -> Address:
     return address
 
 
+def proxy_address(text: str) -> str:
+    """A forward proxy as `http://host:port`.
+
+    Raises:
+        ValueError: another form; a user and password are none that is kept.
+    """
+    proxy = base_address(text)
+    if proxy.scheme != "http" or proxy.base_path:
+        raise ValueError("is not of the form http://host:port")
+    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
+    return f"http://{host}:{proxy.port}"
+
+
 def azure_address(text: str, api_version: str) -> tuple[Address, bool]:
     """The address of an Azure resource, and whether its calls are versioned.
 

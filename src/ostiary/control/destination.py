@@ -15,7 +15,7 @@ import msgspec
 
 from ostiary.catalog.provider import Provider
 from ostiary.config.shapes import ModelEntry
-from ostiary.control.address import Address, azure_address, base_address, bypasses, fill
+from ostiary.control.address import Address, azure_address, base_address, bypasses, fill, proxy_address
 from ostiary.control.identities import SCHEMES, ambient_identity, scheme_of, stated_identity
 from ostiary.control.sources import Sources, UnusableError
 from ostiary.core.secret import Secret
@@ -142,13 +142,9 @@ def _proxy(address: Address, sources: Sources) -> str | None:
     if not text or bypasses(environment.get("NO_PROXY") or environment.get("no_proxy") or "", address.host):
         return None
     try:
-        proxy = base_address(text)
+        return proxy_address(text)
     except ValueError:
         raise UnusableError("", f"{name.upper()} is not of the form http://host:port") from None
-    if proxy.scheme != "http" or proxy.base_path:
-        raise UnusableError("", f"{name.upper()} is not of the form http://host:port")
-    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
-    return f"http://{host}:{proxy.port}"
 
 
 def signed(

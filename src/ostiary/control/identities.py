@@ -15,7 +15,7 @@ import msgspec
 
 from ostiary.catalog.provider import Provider
 from ostiary.config.shapes import Environment, ModelEntry
-from ostiary.control.address import parse_address
+from ostiary.control.address import parse_address, proxy_address
 from ostiary.control.sources import Sources, UnusableError
 from ostiary.core.identity import ENTRA_AUTHORITY, ENTRA_SCOPE, AwsIdentity, EntraIdentity, GoogleIdentity, Identity
 from ostiary.core.secret import Secret
@@ -274,7 +274,11 @@ def _routed(identity: I, sources: Sources) -> I:
     upstream, environment = sources.loaded.ostiary.upstream, sources.loaded.environment
     proxy = upstream.proxy
     if proxy is None and upstream.use_environment_proxy:
-        proxy = environment.get("HTTPS_PROXY") or environment.get("https_proxy")
+        stated = environment.get("HTTPS_PROXY") or environment.get("https_proxy")
+        try:
+            proxy = proxy_address(stated) if stated else None
+        except ValueError:
+            raise UnusableError("", "HTTPS_PROXY is not of the form http://host:port") from None
     ca_file = sources.loaded.defaults.ca_file or upstream.ca_file
     return msgspec.structs.replace(identity, ca_file=ca_file, proxy=proxy)
 
