@@ -7,24 +7,15 @@ is stated in a header of the answer and not in its body.
 
 from __future__ import annotations
 
-from ostiary.wire.conversation.unknown import Encoded
 from ostiary.wire.embedding import cohere_wire as wire
 from ostiary.wire.embedding.invoke import invoke_path
-from ostiary.wire.embedding.pivot import Cut, EmbeddingReply
-from ostiary.wire.embedding.shape import Answering, Shape
+from ostiary.wire.embedding.pivot import Cut
+from ostiary.wire.embedding.shape import Shape
 
 THIRD = wire.Variant(
     "bedrock_cohere_v3", {"NONE": Cut.NONE, "START": Cut.START, "END": Cut.END}, modern=False, nested=False
 )
 FOURTH = wire.Variant("bedrock_cohere_v4", {"NONE": Cut.NONE, "LEFT": Cut.START, "RIGHT": Cut.END}, nested=False)
-
-
-def _encode_third_reply(reply: EmbeddingReply, answering: Answering) -> Encoded:
-    return wire.encode_reply(reply, answering, THIRD)
-
-
-def _encode_fourth_reply(reply: EmbeddingReply, answering: Answering) -> Encoded:
-    return wire.encode_reply(reply, answering, FOURTH)
 
 
 SHAPE_V3 = Shape(
@@ -33,7 +24,7 @@ SHAPE_V3 = Shape(
     decode_request=lambda body: wire.decode_request(body, THIRD),
     encode_request=lambda request: wire.encode_request(request, THIRD),
     decode_reply=lambda body, asked: wire.decode_reply(body, asked, THIRD),
-    encode_reply=_encode_third_reply,
+    encode_reply=lambda reply, answering: wire.encode_reply(reply, answering, THIRD),
     usage_of=wire.usage_of,
     most_inputs=96,
 )
@@ -43,7 +34,7 @@ SHAPE_V4 = Shape(
     decode_request=lambda body: wire.decode_request(body, FOURTH),
     encode_request=lambda request: wire.encode_request(request, FOURTH),
     decode_reply=lambda body, asked: wire.decode_reply(body, asked, FOURTH),
-    encode_reply=_encode_fourth_reply,
+    encode_reply=lambda reply, answering: wire.encode_reply(reply, answering, FOURTH),
     usage_of=wire.usage_of,
     most_inputs=96,
 )

@@ -5,16 +5,11 @@ Source: official Python SDK cohere 7.3 (`v2.raw_client.embed`: ninety-six inputs
 
 from __future__ import annotations
 
-from ostiary.wire.conversation.unknown import Encoded
 from ostiary.wire.embedding import cohere_wire as wire
-from ostiary.wire.embedding.pivot import Cut, EmbeddingReply
-from ostiary.wire.embedding.shape import Answering, Shape
+from ostiary.wire.embedding.pivot import Cut
+from ostiary.wire.embedding.shape import Shape
 
 OWN = wire.Variant("cohere", {"NONE": Cut.NONE, "START": Cut.START, "END": Cut.END}, names_model=True)
-
-
-def _encode_reply(reply: EmbeddingReply, answering: Answering) -> Encoded:
-    return wire.encode_reply(reply, answering, OWN)
 
 
 SHAPE = Shape(
@@ -23,7 +18,7 @@ SHAPE = Shape(
     decode_request=lambda body: wire.decode_request(body, OWN),
     encode_request=lambda request: wire.encode_request(request, OWN),
     decode_reply=lambda body, asked: wire.decode_reply(body, asked, OWN),
-    encode_reply=_encode_reply,
+    encode_reply=lambda reply, answering: wire.encode_reply(reply, answering, OWN),
     usage_of=wire.usage_of,
     most_inputs=96,
 )

@@ -38,7 +38,7 @@ from ostiary.wire.embedding.fields import (
     wrong,
 )
 from ostiary.wire.embedding.pivot import Blend, EmbeddingReply, EmbeddingRequest, Input, Purpose, UnknownInput, Words
-from ostiary.wire.embedding.shape import Answering, Shape
+from ostiary.wire.embedding.shape import Shape
 from ostiary.wire.embedding.tasks import KINDS, TASKS, lost_task
 from ostiary.wire.embedding.vectors import PLAIN, bad_answer, floats, require_floats, rows_as
 
@@ -231,21 +231,13 @@ def usage_of(body: bytes) -> Usage | None:
     return _use(reply_members(body))
 
 
-def _encode_batch_reply(reply: EmbeddingReply, answering: Answering) -> Encoded:  # noqa: ARG001 - nothing is invented
-    return _encode_reply(reply, BATCH)
-
-
-def _encode_single_reply(reply: EmbeddingReply, answering: Answering) -> Encoded:  # noqa: ARG001 - as above
-    return _encode_reply(reply, SINGLE)
-
-
 SHAPE = Shape(
     name=BATCH,
     path=lambda model: f"/models/{model}:batchEmbedContents",
     decode_request=_decode_batch,
     encode_request=lambda request: _encode_request(request, BATCH),
     decode_reply=lambda body, asked: _decode_reply(body, asked, BATCH),
-    encode_reply=_encode_batch_reply,
+    encode_reply=lambda reply, _: _encode_reply(reply, BATCH),
     usage_of=usage_of,
     most_inputs=100,
 )
@@ -255,7 +247,7 @@ SHAPE_SINGLE = Shape(
     decode_request=_decode_single,
     encode_request=lambda request: _encode_request(request, SINGLE),
     decode_reply=lambda body, asked: _decode_reply(body, asked, SINGLE),
-    encode_reply=_encode_single_reply,
+    encode_reply=lambda reply, _: _encode_reply(reply, SINGLE),
     usage_of=usage_of,
     most_inputs=1,
 )

@@ -30,7 +30,7 @@ from ostiary.wire.embedding.fields import (
 )
 from ostiary.wire.embedding.invoke import invoke_path
 from ostiary.wire.embedding.pivot import Cut, EmbeddingReply, EmbeddingRequest, Form, Words
-from ostiary.wire.embedding.shape import Answering, Shape
+from ostiary.wire.embedding.shape import Shape
 from ostiary.wire.embedding.vectors import PLAIN, bad_answer, floats, require_floats, rows_as
 
 FIRST, SECOND = "titan_v1", "titan_v2"
@@ -112,21 +112,13 @@ def _encode_reply(reply: EmbeddingReply, name: str) -> Encoded:
     return written(document, reply.rest, name, losses_of(reply.rest, name, ""))
 
 
-def _encode_first_reply(reply: EmbeddingReply, answering: Answering) -> Encoded:  # noqa: ARG001 - nothing is invented
-    return _encode_reply(reply, FIRST)
-
-
-def _encode_second_reply(reply: EmbeddingReply, answering: Answering) -> Encoded:  # noqa: ARG001 - as above
-    return _encode_reply(reply, SECOND)
-
-
 SHAPE_V1 = Shape(
     name=FIRST,
     path=invoke_path,
     decode_request=lambda body: _decode_request(body, FIRST),
     encode_request=lambda request: _encode_request(request, FIRST),
     decode_reply=lambda body, asked: _decode_reply(body, asked, FIRST),
-    encode_reply=_encode_first_reply,
+    encode_reply=lambda reply, _: _encode_reply(reply, FIRST),
     usage_of=usage_of,
     most_inputs=1,
 )
@@ -136,7 +128,7 @@ SHAPE_V2 = Shape(
     decode_request=lambda body: _decode_request(body, SECOND),
     encode_request=lambda request: _encode_request(request, SECOND),
     decode_reply=lambda body, asked: _decode_reply(body, asked, SECOND),
-    encode_reply=_encode_second_reply,
+    encode_reply=lambda reply, _: _encode_reply(reply, SECOND),
     usage_of=usage_of,
     most_inputs=1,
 )

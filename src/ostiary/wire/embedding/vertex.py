@@ -152,7 +152,7 @@ def _use(members: Members, statistics: list[_Statistics | None]) -> Usage | None
     return Usage(stated) if stated is not None else None
 
 
-def encode_reply(reply: EmbeddingReply, answering: Answering) -> Encoded:  # noqa: ARG001 - nothing is invented
+def encode_reply(reply: EmbeddingReply, _: Answering) -> Encoded:
     """The body for a client. Tokens are those of an input where there is one, and else of the whole request: how they
     are divided is not known."""
     rows = rows_as(reply, PLAIN)
