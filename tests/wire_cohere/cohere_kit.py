@@ -215,7 +215,7 @@ PIVOT_CALLS = st.one_of(
 
 
 @st.composite
-def cited(draw: st.DrawFn, text: str) -> tuple[Citation, ...]:
+def cited(draw: st.DrawFn, text: str, *, plain: bool = False) -> tuple[Citation, ...]:
     """Citations of a text: with sources as Cohere tells them, or with facts of any origin."""
     found = []
     for _ in range(draw(st.integers(0, 2))):
@@ -223,7 +223,7 @@ def cited(draw: st.DrawFn, text: str) -> tuple[Citation, ...]:
         end = draw(st.integers(start, len(text)))
         if draw(st.booleans()):
             source = {"type": "document", "id": draw(WORDS), "document": {"title": "T", "url": "https://e.x"}}
-            rest = (Extra(US, ("sources",), raw([source])), *draw(rests()))
+            rest = (Extra(US, ("sources",), raw([source])), *(() if plain else draw(rests())))
             found.append(Citation(url="https://e.x", title="T", start=start, end=end, rest=rest))
         else:
             found.append(Citation(draw(MAYBE), draw(MAYBE), draw(MAYBE), start, end))
@@ -237,7 +237,7 @@ def said(draw: st.DrawFn, words: st.SearchStrategy[str] = WORDS, *, plain: bool 
     kinds = texts | st.builds(Reasoning, words) if plain else texts | st.builds(Reasoning, words) | UNKNOWN
     content = draw(st.lists(kinds, max_size=3))
     content = [
-        msgspec.structs.replace(part, citations=draw(cited(part.text))) if isinstance(part, Text) else part
+        msgspec.structs.replace(part, citations=draw(cited(part.text, plain=plain))) if isinstance(part, Text) else part
         for part in content
     ]
     plans = draw(st.lists(st.builds(Reasoning, SAID, rest=st.just(PLAN)), max_size=1))

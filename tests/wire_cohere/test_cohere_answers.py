@@ -475,3 +475,22 @@ def test_a_fault_is_told_in_coheres_words() -> None:
     assert event == {"type": "message-end", "delta": {"error": "too fast", "finish_reason": "ERROR"}}
     failed = Failed(Kind.UPSTREAM_ERROR, "it broke", 502)
     assert documents(encoder().encode(failed))[0]["delta"]["error"] == "it broke"
+
+
+def test_a_long_cited_answer_takes_time_in_proportion() -> None:
+    def event(kind: str, **message: Any) -> dict[str, Any]:
+        return {"type": kind, "index": 0, "delta": {"message": message}}
+
+    citation = {"start": 0, "end": 5, "text": "words", "content_index": 0, "type": "TEXT_CONTENT"}
+    stream = sse(
+        [
+            event("content-start", content={"type": "text", "text": ""}),
+            *[event("content-delta", content={"text": "words "})] * 30_000,
+            *[event("citation-start", citations=citation)] * 500,
+            {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}},
+        ]
+    )
+    events = decoded([stream])
+    (text,) = fold(events).choices[0].parts
+    assert text == Text("words " * 30_000, citations=(Citation(start=0, end=5),) * 500)
+    assert fold(decoded([encoded(events)])).choices == fold(events).choices

@@ -313,3 +313,9 @@ def test_the_row_names_the_route_and_the_path() -> None:
     assert (endpoint.name, endpoint.operation, endpoint.path) == ("cohere.chat", Operation.CHAT, "/chat")
     assert (endpoint.prefixes, endpoint.dialect, endpoint.streams) == (("/v2",), DIALECT.name, True)
     assert DIALECT.path("command-a", True) == "/v2/chat"
+
+
+def test_a_large_request_takes_time_in_proportion() -> None:
+    turns = [{"role": "user", "content": "x" * 1000}, {"role": "assistant", "content": "y", "tool_plan": "p"}] * 500
+    body = body_of(one(messages=turns, **{f"x{n}": n for n in range(20_000)}))
+    assert json.loads(encode(decode(body)).body) == json.loads(body)

@@ -392,6 +392,13 @@ def test_members_kept_as_they_came_do_not_break_a_line() -> None:
     assert value_of(kept.value) == {"a": 1}
 
 
+def test_a_line_is_one_line_to_a_client_that_splits_text() -> None:
+    events: list[Event] = [PartStart(0, 0, Text("a\x85b\u2028c\u2029d\ne")), Finished(0, Finish(Reason.STOP))]
+    stream = encoded(events)
+    assert len(stream.decode().splitlines()) == stream.count(b"\n") == 2
+    assert fold(decoded([stream])).choices[0].parts == (Text("a\x85b\u2028c\u2029d\ne"),)
+
+
 def test_an_image_of_no_known_format_is_kept_whole() -> None:
     (part,) = read({"content": "", "images": ["AAAA"]}).choices[0].parts
     assert part == UnknownPart(US, "images", raw("AAAA"))

@@ -310,3 +310,9 @@ def test_what_governs_a_request_is_its_cap() -> None:
 def test_the_row_adds_no_route() -> None:
     assert ENDPOINTS == ()
     assert (DIALECT.path("qwen3", True), DIALECT.stream_type) == ("/api/chat", b"application/x-ndjson")
+
+
+def test_a_large_request_takes_time_in_proportion() -> None:
+    turns = [{"role": "user", "content": "x" * 1000}, {"role": "assistant", "content": "y", "thinking": "t"}] * 500
+    body = body_of(one(messages=turns, **{f"x{n}": n for n in range(20_000)}))
+    assert json.loads(encode(decode(body)).body) == json.loads(body)

@@ -53,7 +53,7 @@ from ostiary.wire.framing.sse import SseFramer, event_data
 _DONE = b"[DONE]"
 _PER_KIND = 1 << 20  # the index of a part: its kind's rank times this, plus its number among its kind
 _PLAN, _CALL = 2 * _PER_KIND, 3 * _PER_KIND  # content comes first, and takes two numbers for each of its indices
-_LONGEST_CITED = 4 * 1024 * 1024  # characters of a text kept to compare citations with
+_LONGEST_CITED = 4 * 1024 * 1024  # characters of text kept to compare citations with
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,7 +66,8 @@ class StreamDecoder:
         self._content: dict[int, int] = {}  # content index -> the part it speaks of
         self._last = 0
         self._calls: dict[int, int] = {}  # tool call index -> the part
-        self._texts: dict[int, str] = {}  # content index -> its text so far
+        self._texts: dict[int, list[str]] = {}  # content index -> its text so far, in pieces
+        self._kept = 0  # characters of them all
         self._over = False
         self._on: dict[str, Callable[[Members], list[Event]]] = {
             "message-start": self._start,
@@ -166,14 +167,15 @@ class StreamDecoder:
             return []
         self._open[index] = True
         if isinstance(part, Text):
-            self._texts[place] = ""
+            self._texts[place] = []
         return [PartStart(0, index, part)]
 
     def _grow(self, place: int, text: str) -> list[Event]:
         if not text:
             return []
-        if place in self._texts and self._kind(place) == "text" and len(self._texts[place]) < _LONGEST_CITED:
-            self._texts[place] += text
+        if place in self._texts and self._kind(place) == "text" and self._kept < _LONGEST_CITED:
+            self._texts[place].append(text)
+            self._kept += len(text)
         return [PartDelta(0, self._content[place], text)]
 
     def _content_end(self, members: Members) -> list[Event]:
@@ -241,9 +243,11 @@ class StreamDecoder:
         raw = _message(members).take(CITATIONS, RAW)
         if raw is None:
             return []
+        texts = {place: "".join(pieces) for place, pieces in self._texts.items()}
+        self._texts = {place: [text] for place, text in texts.items()}
         events: list[Event] = []
         for one in _one_or_more(raw):
-            cited = decode_citation(one, self._texts)
+            cited = decode_citation(one, texts)
             if cited is None:
                 events.append(Aside(0, Extra(DIALECT, ("message", CITATIONS), msgspec.Raw(_encode([one])))))
             else:

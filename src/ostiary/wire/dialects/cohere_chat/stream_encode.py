@@ -145,8 +145,7 @@ class StreamEncoder:
         if self._begun:
             return b""
         self._begun = True
-        message = {"role": "assistant", CONTENT: [], TOOL_PLAN: "", TOOL_CALLS: [], CITATIONS: []}
-        return _event("message-start", {"id": self._id, "delta": {"message": message}})
+        return _event("message-start", {"id": self._id, "delta": {"message": {"role": "assistant"}}})
 
     def _start(self, index: int, part: Part) -> bytes:
         opening = self._opening()
@@ -206,7 +205,9 @@ class StreamEncoder:
         part = self._parts[index]
         number = self._citations
         where = f"choices.0.parts.{index}.citations.{number}"
-        return self._cited(encode_citation(citation, part.number, "".join(part.pieces), where, self.losses))
+        text = "".join(part.pieces)
+        part.pieces = [text]
+        return self._cited(encode_citation(citation, part.number, text, where, self.losses))
 
     def _cited(self, written: Any) -> bytes:
         number, self._citations = self._citations, self._citations + 1

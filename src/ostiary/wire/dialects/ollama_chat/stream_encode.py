@@ -46,6 +46,8 @@ from ostiary.wire.dialects.ollama_chat.reply import (
     words_lost,
 )
 
+# Ends of lines to Unicode, not to JSON: clients that split decoded text take them for ends.
+_LINE_ENDS = tuple((mark.encode(), b"\\u%04x" % ord(mark)) for mark in ("\x85", "\u2028", "\u2029"))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -170,4 +172,6 @@ class StreamEncoder:
         line = _encode(with_rest(document, rest, DIALECT))
         if b"\n" in line:  # of arguments, or of a member kept as it came
             line = msgspec.json.format(line, indent=-1)
+        for mark, escaped in _LINE_ENDS:
+            line = line.replace(mark, escaped)
         return line + b"\n"
