@@ -47,7 +47,7 @@ from ostiary.wire.dialects.ollama_chat.reply import (
 )
 
 # Ends of lines to Unicode, not to JSON: clients that split decoded text take them for ends.
-_LINE_ENDS = tuple((mark.encode(), b"\\u%04x" % ord(mark)) for mark in ("\x85", "\u2028", "\u2029"))
+_LINE_ENDS = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))
 _encode = msgspec.json.Encoder().encode
 
 
