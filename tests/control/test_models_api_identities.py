@@ -60,6 +60,8 @@ async def test_a_document_of_credentials_is_sealed_and_survives_an_edit_of_what_
         ({"aws_web_identity_token": "/var/run/secrets/token"}, "aws_web_identity_token"),
         ({"aws_web_identity_token": "oidc/file//etc/passwd"}, "aws_web_identity_token"),
         ({"client_secret": "****"}, "client_secret"),
+        ({"aws_access_key_id": "AKID\r\nx: y"}, "aws_access_key_id"),
+        ({"aws_session_token": "a b"}, "aws_session_token"),
     ],
 )
 async def test_aig_06_a_model_of_the_api_names_nothing_of_this_machine(

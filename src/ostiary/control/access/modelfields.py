@@ -86,7 +86,7 @@ def origin_of(params: dict[str, Any]) -> str:
 
 
 def refuse_places_of_the_machine(params: Mapping[str, Any]) -> None:
-    """What names a file of this machine is for the configuration file alone.
+    """What names a file of this machine is for the configuration file alone; what stands in a header fits in one.
 
     Raises:
         Fault: INVALID_REQUEST, naming the parameter.
@@ -96,6 +96,10 @@ def refuse_places_of_the_machine(params: Mapping[str, Any]) -> None:
         raise wrong("litellm_params.vertex_credentials", "expected the JSON of the credentials, not a path")
     if isinstance(token, str) and not _JWT.fullmatch(token):
         raise wrong("litellm_params.aws_web_identity_token", "expected a token, not a path")
+    for name in ("aws_access_key_id", "aws_session_token"):
+        text = params.get(name)
+        if isinstance(text, str) and not all(" " < char <= "~" for char in text):
+            raise wrong(f"litellm_params.{name}", "holds a character that no header can carry")
 
 
 def row_view(row: ModelRow) -> dict[str, object]:
