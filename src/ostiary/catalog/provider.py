@@ -58,7 +58,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_version: str = ""
     dialects: tuple[str, ...] = ("openai_chat",)
     embedding: str = "openai"
-    rerank: str = "cohere"
+    rerank: str = "cohere_v2"
     facts: dict[str, bool | str | int] = msgspec.field(default_factory=_compatible)
     variants: tuple[Variant, ...] = ()
     price_names: tuple[str, ...] = ()  # names of this provider in the price table

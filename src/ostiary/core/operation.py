@@ -41,8 +41,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     `name` is stable and appears in records and metrics ("chat.completions"). `path` is what follows one of the
     `prefixes`, with an optional `{id}` ("/files/{id}/content") or `{model}` ("/models/{model}:generateContent").
-    `dialect` is the wire format it is spoken in. `streams`: the body may ask for a stream; `streaming`: it always is
-    one, because the path says so.
+    `dialect` is the wire format it is spoken in, `shape` that of an embedding or a rerank. `streams`: the body may ask
+    for a stream; `streaming`: it always is one, because the path says so.
     """
 
     name: str
@@ -56,3 +56,4 @@ class Endpoint(msgspec.Struct, frozen=True):
     dialect: str = "openai_chat"
     prefixes: tuple[str, ...] = ("/v1", "")
     streaming: bool = False
+    shape: str = ""

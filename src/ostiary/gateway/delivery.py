@@ -13,6 +13,7 @@ from ostiary.gateway.ending import Ending
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.ports import PLAIN, Inbound, Route
 from ostiary.gateway.relay import OpaqueTap, Relay, Tap
+from ostiary.gateway.shaped import Shaped
 from ostiary.gateway.translation import ObservingTap, TranslatingTap, Translation, dialect_of
 from ostiary.gateway.upstream.response import Response
 from ostiary.wire.dialect import Dialect
@@ -63,6 +64,15 @@ class Delivery(Ending):
             body = self.plane.objects.renamed(body, self.target, self.account.key, judged=self.judged)
         self.settle(Outcome.COMPLETED, usage, 200)
         self.inbound.answer(200, self.head(media_type(kind), cost=self.record.cost), body)
+
+    def answer_shaped(self, passage: Shaped, answers: list[bytes]) -> None:
+        """A document of another shape."""
+        body, usage = passage.reply(answers)
+        if self.meter is not Meter.TOKENS:
+            price = self.target.price
+            usage = billed_usage(usage, self.meter, None if by_tokens(price) else self.asked, price)
+        self.settle(Outcome.COMPLETED, usage, 200)
+        self.inbound.answer(200, self.head(JSON, cost=self.record.cost), body)
 
     def count(self) -> None:
         """Tell how long a request is where its model's maker cannot be asked in the client's dialect."""

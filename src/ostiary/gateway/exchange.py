@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
-from ostiary.core.fault import Fault, Kind, Origin, Retry
-from ostiary.core.operation import BodyKind, Meter, Operation
+from ostiary.core.fault import Fault, Kind
+from ostiary.core.operation import BodyKind, Meter
 from ostiary.core.price import PriceState
 from ostiary.core.record import Outcome, Record
 from ostiary.core.snapshot import GIVEN_BY_OPERATOR, Deployment
-from ostiary.gateway.answer import JSON, is_of, retry_after
+from ostiary.gateway.answer import JSON, is_of
 from ostiary.gateway.attempts import Attempts
-from ostiary.gateway.delivery import Delivery
 from ostiary.gateway.estimate import estimate_of, expected_usage, state_of
 from ostiary.gateway.ledger.account import Account, Estimate
 from ostiary.gateway.native import forwarded_query, native_deployments, plain_target
@@ -27,16 +24,7 @@ from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import may_route, resolve, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import PLAIN, Inbound, Route
-from ostiary.gateway.signing.signer import Signer, host_of
-from ostiary.gateway.translation import (
-    Translation,
-    adjusted,
-    is_strict,
-    spoken_to,
-)
-from ostiary.gateway.upstream.response import Response
-from ostiary.wire.dialect import Answering
-from ostiary.wire.dialects.openai_chat.faults import LARGEST_ERROR
+from ostiary.gateway.sending import Sending
 from ostiary.wire.dialects.openai_chat.raw import (
     FormAsk,
     asked_usage,
@@ -48,14 +36,11 @@ _UNREAD = frozenset({"files.content", PLAIN})  # endpoints whose answers are not
 DEFAULT_MODELS = {"moderations": "omni-moderation-latest"}  # where the API names one itself
 
 
-class Exchange(Delivery):
+class Exchange(Sending):
     """One request and everything that is decided about it. Lives for one request, in one task."""
 
     __slots__ = (
-        "_answering",
         "_cancelled",
-        "_item",
-        "_query",
         "_task",
     )
 
@@ -63,9 +48,6 @@ class Exchange(Delivery):
         now = plane.clock.now()
         record = Record(id=plane.new_id(now), started=int(now * 1000), endpoint=route.endpoint.name)
         super().__init__(plane, inbound, record, route)
-        self._answering: Answering | None = None  # the request as values, once something needs it so
-        self._item = ""  # the provider's id of the file or batch that this is about
-        self._query = ""  # with its mark, for what is relayed as it stands
         self._cancelled = ""
         self._task = asyncio.current_task(plane.loop)
 
@@ -117,12 +99,12 @@ class Exchange(Delivery):
         if is_about_objects(self.route):
             plane = self.plane
             placed = await plane.objects.place(snapshot, key, self.route, self.inbound, body, plane.specific)
-            self.ask, self._item, self.judged, self.pinned = placed.ask, placed.item, placed.judged, True
+            self.ask, self.item, self.judged, self.pinned = placed.ask, placed.item, placed.judged, True
             return placed.ask.model, (placed.deployment,)
         if self.route.endpoint.name == PLAIN:
             target, self.pinned = plain_target(snapshot, key, self.route), True
-            self.ask = PlainAsk(body, self._header(b"content-type"), target.model_name)
-            self._query = forwarded_query(snapshot, self.route, self.inbound.query)
+            self.ask = PlainAsk(body, self.content_type(), target.model_name)
+            self.query = forwarded_query(snapshot, self.route, self.inbound.query)
             return target.model_name, (target,)
         ask = self.ask = self._peek(body)
         self.record.stream = ask.stream
@@ -146,7 +128,7 @@ class Exchange(Delivery):
 
     def _peek(self, body: bytes) -> Ask | FormAsk:
         """Read what governs the request, and no more."""
-        route, kind = self.route, self._header(b"content-type")
+        route, kind = self.route, self.content_type()
         default = DEFAULT_MODELS.get(route.endpoint.name, "")
         if route.endpoint.body is BodyKind.MULTIPART:
             form = read_form(body, kind, model=route.model, default_model=default)
@@ -167,12 +149,6 @@ class Exchange(Delivery):
         if self.meter is not Meter.TOKENS:
             self.asked = asked_usage(ask, self.meter)
         return ask
-
-    def _header(self, wanted: bytes) -> bytes:
-        for name, value in self.inbound.headers:
-            if name == wanted:
-                return value
-        return b""
 
     # --- what it may cost ------------------------------------------------------------------------------------------
 
@@ -244,9 +220,13 @@ class Exchange(Delivery):
             if self.counts and self.dialect.name not in target.dialects:
                 self.count()
                 return
-            response = await self._send(target)
+            passage = self.passage_to(target)
+            if passage is not None:
+                self.answer_shaped(passage, await self.send_shaped(target, passage))
+                return
+            response = await self.send(target)
             if not 200 <= response.status < 300:
-                raise await self._rejected(response)
+                raise await self.rejected(response)
             kind = response.header(b"content-type") or b""
             if is_of(kind, JSON) and self.route.endpoint.name not in _UNREAD:
                 body = await response.read(self.snapshot.limits.max_answer)
@@ -260,82 +240,3 @@ class Exchange(Delivery):
             if record.outcome is Outcome.OPEN:
                 record.upstream_ms = before + int((clock.monotonic() - began) * 1000)
                 self.provider_headers = []  # a failed attempt's headers describe no later answer
-
-    async def _send(self, target: Deployment) -> Response:
-        ask, route, plane = self.ask, self.route, self.plane
-        body = self._body_for(target)
-        self.entry.sent = True
-        if target.scheme == "demo":
-            return plane.demo.send(route.endpoint.name if self.translation is None else "chat.completions", body)
-        out = plane.outbound(target)
-        assert out.origin is not None
-        chat = self.provider if route.endpoint.operation is Operation.CHAT else None
-        model, stream = target.upstream_model, ask.stream
-        signature = b""
-        if out.signer is not None:
-            path = out.target(route.endpoint, model, self._item, chat=chat, stream=stream) + self._query
-            signature = await self._signed(out.signer, target, path, body)
-        head = out.head(
-            route.endpoint,
-            model,
-            self._item,
-            ask.content_type,
-            len(body),
-            [] if self.translation is not None else self.inbound.headers,
-            chat=chat,
-            stream=stream,
-            signature=signature,
-            query=self._query,
-        )
-        timeouts = out.stream_timeouts if ask.stream else out.timeouts
-        left = self.time_left()
-        if timeouts.total - left > 1.0:
-            timeouts = msgspec.structs.replace(timeouts, total=left, first_byte=min(timeouts.first_byte, left))
-        return await plane.upstream.send(out.origin, head, body, timeouts, idempotent=route.endpoint.method == "GET")
-
-    async def _signed(self, signer: Signer, target: Deployment, path: str, body: bytes) -> bytes:
-        method, host, clock = self.route.endpoint.method, host_of(target), self.plane.clock
-        lines = signer.lines(method, host, path, body, clock.now())
-        if lines is None:
-            await signer.ready()
-            lines = signer.lines(method, host, path, body, clock.now())
-        if lines is None:
-            public = "there is no credential for the provider"
-            raise Fault(Kind.UPSTREAM_AUTH, public, origin=Origin.UPSTREAM, retry=Retry.NEXT)
-        return lines
-
-    def _body_for(self, target: Deployment) -> bytes:
-        """The request as the target is to see it: patched where it speaks the client's dialect, else translated."""
-        ask, endpoint = self.ask, self.route.endpoint
-        self.translation, self.provider = None, self.dialect
-        if endpoint.operation is Operation.CHAT:
-            self.provider = spoken_to(target, self.dialect)
-        if self.provider is self.dialect:
-            wanted = ask.stream and target.usage_in_stream and endpoint.dialect == "openai_chat"
-            wanted = wanted and self.meter is Meter.TOKENS
-            body = ask.patched(target.upstream_model, include_usage=wanted, defaults=target.defaults)
-            return adjusted(body, target) if target.drops or target.adds else body
-        if self._answering is None:
-            plain = ask.patched(ask.model, include_usage=False) if ask.own else ask.body
-            asked = msgspec.structs.replace(self.dialect.decode_request(plain), model=ask.model, stream=ask.stream)
-            created = self.record.started // 1000
-            self._answering = Answering(id=self.record.id, created=created, model=ask.model, asked=asked)
-        strict = is_strict(self.account.key, target, ask.own)
-        self.translation = Translation(self.dialect, self.provider, self._answering, strict=strict)
-        defaults = self.plane.outbound(target).defaults if target.defaults else None
-        body = self.translation.request(target, defaults, stream=ask.stream)
-        self.losses = self.translation.losses
-        return body
-
-    async def _rejected(self, response: Response) -> Fault:
-        try:
-            body = await response.read(LARGEST_ERROR)
-        except Fault:  # too long to be an explanation, or it never came: the status says enough
-            body = b""
-        fault = self.provider.decode_fault(response.status, body, retry_after(response.headers, self.plane.clock.now()))
-        if self.translation is not None:
-            fault.answer = None  # in the provider's dialect, which the client does not speak
-        signer = self.plane.outbound(self.target).signer if fault.kind is Kind.UPSTREAM_AUTH else None
-        if signer is not None:
-            signer.refused()
-        return fault

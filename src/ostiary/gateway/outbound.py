@@ -25,6 +25,26 @@ USER_AGENT = "ostiary"
 _IN_PATH = "/:@!$&'()*+,=~"
 
 
+class Call(msgspec.Struct, frozen=True):
+    """What one request to a provider is about.
+
+    Attributes:
+        model: the provider's name of the model; part of the path where the provider wants it there.
+        item: the provider's id of a file or batch, for paths that name one.
+        chat: the dialect of a conversation, whichever endpoint it came by; `stream`: and it is to be a stream.
+        below: the path below the base URL, ready, in place of the endpoint's.
+        query: with its mark, for a path that is relayed as it stands.
+    """
+
+    endpoint: Endpoint
+    model: str = ""
+    item: str = ""
+    chat: Dialect | None = None
+    stream: bool = False
+    below: str = ""
+    query: str = ""
+
+
 class Outbound:
     """How to write to one deployment.
 
@@ -35,8 +55,8 @@ class Outbound:
     """
 
     __slots__ = (
-        "_auth", "_defaults", "_fixed", "_prefixes", "deployment", "forward", "origin", "signer", "stream_timeouts",
-        "timeouts",
+        "_auth", "_defaults", "_fixed", "_prefixes", "_replaceable", "deployment", "forward", "origin", "signer",
+        "stream_timeouts", "timeouts",
     )  # fmt: skip
 
     def __init__(self, deployment: Deployment, signer: Signer | None = None) -> None:
@@ -48,7 +68,9 @@ class Outbound:
         if deployment.stream_timeout is not None:
             self.stream_timeouts = msgspec.structs.replace(deployment.timeouts, first_byte=deployment.stream_timeout)
         self._auth = auth_line(deployment) if signer is None else b""
-        self._fixed = b"".join(f"{name}: {value}\r\n".encode() for name, value in deployment.headers)
+        fixed = [(name.encode(), value.encode()) for name, value in deployment.headers]
+        self._fixed = b"".join(b"%s: %s\r\n" % pair for pair in fixed if pair[0] not in self.forward)
+        self._replaceable = [pair for pair in fixed if pair[0] in self.forward]
         self._prefixes: dict[tuple[str, str, bool], bytes] = {}
         self._defaults: Conversation | None = None
 
@@ -64,40 +86,32 @@ class Outbound:
 
     def head(
         self,
-        endpoint: Endpoint,
-        model: str,
-        item: str,
+        call: Call,
         content_type: bytes,
         length: int,
         client_headers: list[tuple[bytes, bytes]],
-        *,
-        chat: Dialect | None = None,
-        stream: bool = False,
         signature: bytes = b"",
-        query: str = "",
     ) -> bytes:
         """The complete request head, ending in an empty line.
 
         Args:
-            model: the provider's name of the model; part of the path where the provider wants it there.
-            item: the provider's id of a file or batch, for paths that name one.
             content_type: of the body; ignored where there is no body.
             length: of the body in bytes.
             client_headers: from which the few that may travel on are taken.
-            chat: the dialect of a conversation, whichever endpoint it came by; `stream`: and it is to be a stream.
             signature: header lines of the signer.
-            query: with its mark, for a path that is relayed as it stands.
+
+        Raises:
+            Fault: as `target`.
         """
-        key = (chat.name if chat is not None else endpoint.name, model, stream)
-        kept = not item and endpoint.name != PLAIN
+        kept = not (call.item or call.query or call.endpoint.name == PLAIN)
+        key = (call.chat.name if call.chat is not None else call.below or call.endpoint.name, call.model, call.stream)
         prefix = self._prefixes.get(key) if kept else None
         if prefix is None:
-            path = self.target(endpoint, model, item, chat=chat, stream=stream) + query
-            prefix = self._prefix(endpoint.method, path)
+            prefix = self._prefix(call.endpoint.method, self.target(call))
             if kept and len(self._prefixes) < 256:
                 self._prefixes[key] = prefix
         extra = (self._forwarded(client_headers) if self.forward else b"") + signature
-        if endpoint.method in ("GET", "DELETE"):
+        if call.endpoint.method in ("GET", "DELETE"):
             return b"%s%s\r\n" % (prefix, extra)
         return b"%s%scontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (prefix, extra, content_type, length)
 
@@ -116,26 +130,29 @@ class Outbound:
             self._defaults = decode_request(msgspec.json.encode({**members, "messages": []}))
         return self._defaults
 
-    def target(self, endpoint: Endpoint, model: str, item: str, *, chat: Dialect | None, stream: bool) -> str:
-        """The request target: arguments as of `head`."""
-        return self.path(endpoint, model, item) if chat is None else self.chat_path(chat, model, stream=stream)
-
-    def chat_path(self, dialect: Dialect, model: str, *, stream: bool) -> str:
-        """The request target of a conversation in one of the deployment's dialects.
+    def target(self, call: Call) -> str:
+        """The request target of a call, with its query.
 
         Raises:
-            Fault: INVALID_REQUEST for a model's name that no encoding keeps from being a step in the path.
+            Fault: INVALID_REQUEST for a name that no encoding keeps from being a step in the path.
         """
+        if call.chat is not None:
+            return self._chat_path(call.chat, call.model, stream=call.stream)
+        if call.below:
+            return f"{self.deployment.base_path}{call.below}{self._version}"
+        return self._path(call.endpoint, call.model, call.item) + call.query
+
+    def _chat_path(self, dialect: Dialect, model: str, *, stream: bool) -> str:
         deployment = self.deployment
         paths = dict(deployment.paths)
         below = paths.get(f"{dialect.name}.stream" if stream else dialect.name) or paths.get(dialect.name)
         if below is None and dialect.name == "openai_chat":
             below = paths.get("chat.completions")
-        below = dialect.path(model, stream) if below is None else below.replace("{model}", _segment(model))
+        below = dialect.path(model, stream) if below is None else below.replace("{model}", segment(model))
         if deployment.url_style is not UrlStyle.AZURE:
             return f"{deployment.base_path}{below}{self._version}"
         if dialect.name == "openai_chat":
-            return f"{deployment.base_path}/openai/deployments/{_segment(model)}{below}{self._version}"
+            return f"{deployment.base_path}/openai/deployments/{segment(model)}{below}{self._version}"
         return f"{deployment.base_path}/openai/v1{below}"  # what is newer than deployments has no other address
 
     @property
@@ -143,33 +160,38 @@ class Outbound:
         version = self.deployment.api_version
         return f"?api-version={quote(version)}" if version else ""
 
-    def path(self, endpoint: Endpoint, model: str, item: str) -> str:
-        """The request target. Names from outside are percent-encoded into one segment.
-
-        Raises:
-            Fault: INVALID_REQUEST for a name that no encoding keeps from being a step in the path.
-        """
+    def _path(self, endpoint: Endpoint, model: str, item: str) -> str:
+        """Names from outside are percent-encoded into one segment."""
         deployment = self.deployment
         if endpoint.name == PLAIN:
             whole = endpoint.path.startswith(f"{deployment.base_path}/")  # the caller wrote the version too
             return quote(endpoint.path if whole else deployment.base_path + endpoint.path, safe=_IN_PATH)
         below = dict(deployment.paths).get(endpoint.name, endpoint.path)
         if item:
-            below = below.replace("{id}", _segment(item))
+            below = below.replace("{id}", segment(item))
         if "{model}" in below:
-            below = below.replace("{model}", _segment(model))
+            below = below.replace("{model}", segment(model))
         version = self._version
         if deployment.url_style is UrlStyle.AZURE and model and "{id}" not in endpoint.path:
-            return f"{deployment.base_path}/openai/deployments/{_segment(model)}{below}{version}"
+            return f"{deployment.base_path}/openai/deployments/{segment(model)}{below}{version}"
         if deployment.url_style is UrlStyle.AZURE:
             return f"{deployment.base_path}/openai{below}{version}"
         return f"{deployment.base_path}{below}{version}"
 
     def _forwarded(self, client_headers: list[tuple[bytes, bytes]]) -> bytes:
-        return b"".join(b"%s: %s\r\n" % (name, value) for name, value in client_headers if name in self.forward)
+        """The client's headers that may travel on, in place of the fixed ones of the same names."""
+        told = [(name, value) for name, value in client_headers if name in self.forward]
+        named = {name for name, _ in told}
+        told += [(name, value) for name, value in self._replaceable if name not in named]
+        return b"".join(b"%s: %s\r\n" % pair for pair in told)
 
 
-def _segment(name: str) -> str:
+def segment(name: str) -> str:
+    """A name as one segment of a path.
+
+    Raises:
+        Fault: INVALID_REQUEST for one that is a step in a path whatever its encoding.
+    """
     if name in (".", ".."):
         raise Fault(Kind.INVALID_REQUEST, "this name cannot be part of a path", param="model")
     return quote(name, safe="")
