@@ -114,7 +114,7 @@ def stream_of(*events: Event, ping: bytes = b"") -> tuple[int, bytes, bytes]:
     return 200, DIALECT.stream_type, data
 
 
-CALL = ToolCall("toolu_1", "get_weather", '{"city":"Rom"}')
+CALL = ToolCall("toolu_1", "get_weather", '{"city": "Rom"}')  # spaced as the SDK writes it
 THOUGHT: tuple[Event, ...] = (
     PartStart(0, 0, Reasoning("")),
     PartDelta(0, 0, "hm, "),

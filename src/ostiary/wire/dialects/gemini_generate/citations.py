@@ -122,7 +122,9 @@ def _chunk(raw: msgspec.Raw) -> Citation:
     if members is None or web is None or not members.empty:
         raise _MisfitError
     url, title = web.take("uri", STRING), web.take("title", STRING)
-    return Citation(url, title, rest=tuple(Extra(DIALECT, ("web", *extra.path), extra.value) for extra in web.rest(DIALECT)))
+    return Citation(
+        url, title, rest=tuple(Extra(DIALECT, ("web", *extra.path), extra.value) for extra in web.rest(DIALECT))
+    )
 
 
 def _support(raw: msgspec.Raw, places: Places) -> tuple[int, int, list[int], Sequence[float | None]]:

@@ -165,6 +165,8 @@ class StreamEncoder:
         if last is not None and type(last.part) is type(part) and entry.grows and not last.ended:
             self.losses.append(Loss(LossKind.SHAPE, f"choices.{index}.parts.{place}"))
         choice.queue.append(entry)
+        if entry.grows:
+            said(part, f"choices.{index}.parts.{entry.index}", self.losses)  # what its pieces will not say
         return self._pump(index, entry)
 
     def _pump(self, index: int, part: _Part) -> list[Any]:
@@ -177,11 +179,11 @@ class StreamEncoder:
             if part.seal is not None:
                 self.losses.append(Loss(LossKind.SEAL, f"choices.{index}.parts.{part.index}"))
                 part.seal = None
-            return self._words(index, part)
+            return self._words(part)
         while choice.queue:
             head = choice.queue[0]
             if head.grows:
-                told += self._words(index, head)
+                told += self._words(head)
                 if not head.ended and len(choice.queue) == 1:
                     break
                 told += _proof(head)
@@ -199,7 +201,7 @@ class StreamEncoder:
             part.ended = True
         return self._pump(index, choice.queue[0]) if choice.queue else []
 
-    def _words(self, index: int, entry: _Part) -> list[Any]:
+    def _words(self, entry: _Part) -> list[Any]:
         """The words that wait, as one piece."""
         text = "".join(entry.waiting)
         entry.waiting = []
@@ -216,8 +218,7 @@ class StreamEncoder:
         piece = msgspec.structs.replace(part, text=text, rest=part.rest if first else ())
         if not isinstance(piece, Refusal):
             piece = msgspec.structs.replace(piece, seal=None)
-        losses: list[Loss] = self.losses if first else []
-        return [said(piece, f"choices.{index}.parts.{entry.index}", losses)]
+        return [said(piece, "", [])]
 
     def _whole(self, index: int, entry: _Part) -> Any:
         entry.begun = True
