@@ -25,8 +25,8 @@ from ostiary.wire.dialects.anthropic_messages.parts import (
     STRING,
     decode_blocks,
     encode_block,
-    encode_citation,
     is_plain,
+    own_citations,
     proof_of,
 )
 from ostiary.wire.profile import Profile
@@ -102,8 +102,12 @@ class _Turn:
         self.plain: str | None = None  # the one string that it says
 
     def document(self) -> dict[str, Any]:
-        content = [*self.results, *self.blocks] if self.plain is None else self.plain
-        return with_rest({"role": self.role, CONTENT: content}, self.rest, DIALECT)
+        document: dict[str, Any] = {"role": self.role}
+        if self.plain is not None:
+            document[CONTENT] = self.plain
+        elif self.results or self.blocks:
+            document[CONTENT] = [*self.results, *self.blocks]
+        return with_rest(document, self.rest, DIALECT)
 
 
 class TurnWriter:
@@ -211,17 +215,11 @@ class TurnWriter:
         if getattr(part, "seal", None) is not None:
             self._losses.append(Loss(LossKind.SEAL, where))
         if isinstance(part, Text) and part.citations:
-            block |= self._citations(part, role, where)
+            if role is not Role.ASSISTANT and self._stricter:
+                self._losses.append(Loss(LossKind.MARK, f"{where}.citations"))
+            else:
+                block |= own_citations(part, where, self._losses)
         return block
-
-    def _citations(self, part: Text, role: Role, where: str) -> dict[str, Any]:
-        """The citations that the provider made itself; it takes no others."""
-        allowed = role is Role.ASSISTANT or not self._stricter
-        known = [_own_citation(encode_citation(citation)) for citation in part.citations] if allowed else []
-        told = [citation for citation in known if citation is not None]
-        if len(told) < len(part.citations):
-            self._losses.append(Loss(LossKind.MARK, f"{where}.citations"))
-        return {"citations": told} if told else {}
 
 
 def encode_thinking(part: Reasoning, proof: str) -> dict[str, Any]:
@@ -229,13 +227,6 @@ def encode_thinking(part: Reasoning, proof: str) -> dict[str, Any]:
     if part.hidden:
         return with_rest({"type": "redacted_thinking", "data": proof}, part.rest, DIALECT)
     return with_rest({"type": "thinking", "thinking": part.text, "signature": proof}, part.rest, DIALECT)
-
-
-def _own_citation(document: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A citation of a search that this dialect's provider made: ours to clients have an empty index."""
-    if document is None or bytes(document.get("encrypted_index") or b"") == b'""':
-        return None
-    return document
 
 
 def _only_words(message: Message) -> str | None:

@@ -48,6 +48,7 @@ RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 SAYS_NOTHING = frozenset({b"null", b"[]", b"{}"})
 WEB_RESULT = "web_search_result_location"
 
+_NOTHING = msgspec.json.Decoder(tuple[()])
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TITLED = frozenset({WEB_RESULT, "search_result_location"})  # the others name the title of a document
 _TTLS = frozenset({"5m", "1h"})
@@ -180,8 +181,8 @@ _DECODERS = {
 
 def _tool_result(members: Members) -> Part | None:
     call_id = members.take("tool_use_id", STRING)
-    if call_id is None:
-        return None
+    if call_id is None or members.take("is_error", _NOTHING) is not None:
+        return None  # an empty list at that place is our own sign
     text = members.take(CONTENT, STRING)
     parts: list[Part] = [Text(text)] if text is not None else []
     raws = members.take(CONTENT, RAWS) if text is None else None
@@ -253,6 +254,23 @@ def encode_citation(citation: Citation) -> dict[str, Any] | None:
     values = {"type": kind, "cited_text": citation.quote, title: citation.title, "url": citation.url}
     document = {name: value for name, value in values.items() if value is not None}
     return with_rest(document, citation.rest, DIALECT)
+
+
+def own_citations(part: Text, where: str, losses: list[Loss]) -> dict[str, Any]:
+    """The member with the citations that a provider of this dialect made: it takes no others.
+
+    Those that were written for a client on another provider's behalf have an empty index.
+    """
+    told = []
+    for citation in part.citations:
+        document = encode_citation(citation)
+        index = find(citation.rest, DIALECT, "encrypted_index")
+        if document is not None and (index is None or bytes(index) != b'""'):
+            losses += losses_of(citation.rest, DIALECT, where)
+            told.append(document)
+    if len(told) < len(part.citations):
+        losses.append(Loss(LossKind.MARK, f"{where}.citations"))
+    return {"citations": told} if told else {}
 
 
 def encode_cache(cache: Cache | None, where: str, losses: list[Loss]) -> dict[str, Any]:
@@ -343,19 +361,27 @@ def _encode_arguments(text: str, where: str) -> Any:
 
 def _encode_result(result: ToolResult, where: str, losses: list[Loss]) -> dict[str, Any]:
     document: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.call_id}
-    as_list = find(result.rest, DIALECT, CONTENT) is not None
+    as_list = find(result.rest, DIALECT, CONTENT) == EMPTY_LIST
     first = result.parts[0] if len(result.parts) == 1 else None
     if isinstance(first, Text) and is_plain(result.parts) and not as_list:
         document[CONTENT] = first.text
     elif result.parts or as_list:
         document[CONTENT] = [
-            encode_block(part, f"{where}.parts.{index}", losses) for index, part in enumerate(result.parts)
+            _encode_within(part, f"{where}.parts.{index}", losses) for index, part in enumerate(result.parts)
         ]
     if result.failed:
         document["is_error"] = True
-    elif find(result.rest, DIALECT, "is_error") is not None:
+    elif find(result.rest, DIALECT, "is_error") == EMPTY_LIST:
         document["is_error"] = False
     return document
+
+
+def _encode_within(part: Part, where: str, losses: list[Loss]) -> Any:
+    """A block within the result of a tool."""
+    block = encode_block(part, where, losses)
+    if isinstance(part, Text) and part.citations:
+        block |= own_citations(part, where, losses)
+    return block
 
 
 def is_plain(parts: Sequence[Part]) -> bool:

@@ -37,7 +37,7 @@ from ostiary.wire.dialects.anthropic_messages.parts import (
     encode_cache,
     take_cache,
 )
-from ostiary.wire.dialects.anthropic_messages.thinking import Reasoned, decode_thinking, encode_thinking, is_native
+from ostiary.wire.dialects.anthropic_messages.thinking import Reasoned, decode_thinking, encode_thinking, says_word_only
 from ostiary.wire.profile import Profile
 
 # Members that are content or constraints; the others are knobs.
@@ -132,7 +132,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
     if output:
         document["output_config"] = output
     document |= _knobs(conversation, losses)
-    rest = tuple(extra for extra in conversation.rest if extra.path != ("thinking",) or extra.value != EMPTY_LIST)
+    rest = tuple(extra for extra in conversation.rest if not says_word_only(extra))
     return Encoded(_encode(with_rest(document, rest, DIALECT)), tuple(losses))
 
 
@@ -330,7 +330,7 @@ def _reasoned(
     conversation: Conversation, document: dict[str, Any], profile: Profile, cap: int, losses: list[Loss]
 ) -> Reasoned:
     """What is said of reasoning, so that it goes with the rest of the request."""
-    native = is_native(find(conversation.rest, DIALECT, "thinking"))
+    native = any(says_word_only(extra) for extra in conversation.rest)
     reasoned = encode_thinking(conversation.thinking, profile, cap, losses, native=native)
     mode = (reasoned.thinking or {}).get("type")
     forced = reasoned.derived and document.get("tool_choice", {}).get("type") in ("any", "tool")

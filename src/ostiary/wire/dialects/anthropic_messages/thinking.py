@@ -13,7 +13,7 @@ import msgspec
 
 from ostiary.wire.conversation.conversation import Thinking
 from ostiary.wire.conversation.members import EMPTY_LIST, Members
-from ostiary.wire.conversation.unknown import Loss, LossKind
+from ostiary.wire.conversation.unknown import Extra, Loss, LossKind
 from ostiary.wire.dialects.anthropic_messages.parts import INTEGER, RAW, STRING
 from ostiary.wire.profile import Profile, Thinks
 
@@ -34,12 +34,12 @@ class Reasoned(NamedTuple):
 
 
 def decode_thinking(members: Members, output: Members) -> Thinking:
-    """What a request says of reasoning. An empty list is left at `thinking` where only a word was said."""
+    """What a request says of reasoning. An empty list is left within `output` where only a word was said."""
     effort = output.take("effort", STRING)
     raw = members.take("thinking", RAW)
     if raw is None:
         if effort is not None and "thinking" not in members:
-            members.put_back("thinking", EMPTY_LIST)
+            output.put_back("thinking", EMPTY_LIST)
         return Thinking(effort)
     inner = Members.of(raw) or Members({})
     kind, budget = inner.take("type", STRING), inner.take("budget_tokens", INTEGER)
@@ -134,6 +134,6 @@ def _lose(asked: Thinking, losses: list[Loss], *names: str) -> None:
             losses.append(loss)
 
 
-def is_native(rest: msgspec.Raw | None) -> bool:
-    """Whether what was left at `thinking` says that only a word was said in this dialect."""
-    return rest == EMPTY_LIST
+def says_word_only(extra: Extra) -> bool:
+    """Whether what was left says that only a word was said in this dialect."""
+    return extra.path == ("output_config", "thinking") and extra.value == EMPTY_LIST

@@ -1,8 +1,8 @@
 """What an answer of this dialect says of its use, and the error it may hide. It must not keep content.
 
 Convention of this dialect: `input_tokens` excludes what was read from and written to the cache, `output_tokens`
-includes reasoning (official Python SDK 2.12, `types.Usage`); the house's counts include both. Those of a stream are totals:
-what comes later stands, what is missing keeps its value (`types.MessageDeltaUsage`).
+includes reasoning (official Python SDK 2.12, `types.Usage`); the house counts both in. The counts of a stream are
+totals: what comes later stands, what is missing keeps its value (`types.MessageDeltaUsage`).
 """
 
 from __future__ import annotations
