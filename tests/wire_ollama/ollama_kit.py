@@ -308,3 +308,24 @@ def lines(draw: st.DrawFn, body: bytes) -> list[dict[str, Any]]:
 
 def ndjson(found: list[dict[str, Any]]) -> bytes:
     return b"".join(msgspec.json.encode(line) + b"\n" for line in found)
+
+
+def respelled(reply: Reply) -> Reply:
+    """The same reply with the JSON it keeps in its plainest spelling: a line escapes what a body need not."""
+
+    def plain(rest: Rest) -> Rest:
+        return tuple(msgspec.structs.replace(extra, value=raw(value_of(extra.value))) for extra in rest)
+
+    def part_of(part: Any) -> Any:
+        if isinstance(part, UnknownPart):
+            return msgspec.structs.replace(part, value=raw(value_of(part.value)))
+        if not isinstance(part, ToolCall):
+            return part
+        text = bytes(raw(json.loads(part.arguments))).decode()
+        return msgspec.structs.replace(part, arguments=text, rest=plain(part.rest))
+
+    choices = tuple(
+        msgspec.structs.replace(choice, parts=tuple(map(part_of, choice.parts)), rest=plain(choice.rest))
+        for choice in reply.choices
+    )
+    return msgspec.structs.replace(reply, choices=choices, rest=plain(reply.rest))
