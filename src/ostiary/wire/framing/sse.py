@@ -57,6 +57,10 @@ def event_data(frame: bytes) -> bytes | None:
     """The `data` of an event, its lines joined by LF; None for an event without data, such as a comment."""
     if frame.startswith(b"data: ") and frame.endswith(b"\n\n") and b"\r" not in frame and frame.count(b"\n") == 2:
         return frame[6:-2]  # the shape of nearly every event
+    if frame.startswith(b"event: ") and frame.endswith(b"\n\n") and b"\r" not in frame and frame.count(b"\n") == 3:
+        second = frame.index(b"\n") + 1
+        if frame.startswith(b"data: ", second):
+            return frame[second + 6 : -2]  # and that of those with a name
     lines = []
     for line in frame.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
         name, _, value = line.partition(b":")

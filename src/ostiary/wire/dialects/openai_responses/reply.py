@@ -26,42 +26,43 @@ from ostiary.wire.dialects.openai_responses.parts import RAW, RAWS, STRING, mean
 from ostiary.wire.dialects.openai_responses.response import INCOMPLETE, TIERS, ended, finish_of, frame
 from ostiary.wire.dialects.openai_responses.usage import decode_usage, encode_usage, fault_of, readable
 
-# What a response tells again of the request, and what is read otherwise.
-_TOLD = (
-    "background",
-    "completed_at",
-    "conversation",
-    "created_at",
-    "error",
-    "frequency_penalty",
-    "image",
-    "incomplete_details",
-    "instructions",
-    "max_output_tokens",
-    "max_tool_calls",
-    "metadata",
-    "object",
-    "output",
-    "output_text",
-    "parallel_tool_calls",
-    "presence_penalty",
-    "previous_response_id",
-    "prompt",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "reasoning",
-    "safety_identifier",
-    "store",
-    "temperature",
-    "text",
-    "tool_choice",
-    "tools",
-    "top_logprobs",
-    "top_p",
-    "truncation",
-    "user",
+# What a response tells again of the request, and nobody reads.
+TOLD = frozenset(
+    {
+        "background",
+        "completed_at",
+        "conversation",
+        "created_at",
+        "frequency_penalty",
+        "image",
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "object",
+        "output_text",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "previous_response_id",
+        "prompt",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning",
+        "safety_identifier",
+        "store",
+        "temperature",
+        "text",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "truncation",
+        "user",
+    }
 )
+# What is read even where it cannot be: of another type it says nothing.
+_READ = frozenset({"error", "incomplete_details", "output"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -83,7 +84,7 @@ def decode_reply(body: bytes) -> Reply:
     Raises:
         Fault: BAD_ANSWER for what is no response; the provider's error where it failed.
     """
-    members = readable(body)
+    members = readable(body, TOLD)
     if members is None:
         raise bad_answer()
     raws = members.take("output", RAWS)
@@ -101,7 +102,7 @@ def decode_reply(body: bytes) -> Reply:
 
 
 def surroundings(members: Members, usual: str | None = None) -> Told:
-    """What a response says beside its output; `usual`: its status where it tells none."""
+    """What a response says beside its output, without what it tells again; `usual`: its status where it has none."""
     status, fault = members.take("status", STRING) or usual, fault_of(members)
     if fault is None and status == "failed":
         fault = decode_fault(502, b"")
@@ -110,8 +111,6 @@ def surroundings(members: Members, usual: str | None = None) -> Told:
     why = members.inside("incomplete_details").take("reason", STRING)
     usage = members.take("usage", RAW)
     id_, model, tier = (members.take(name, STRING) or "" for name in ("id", "model", "service_tier"))
-    for name in _TOLD:
-        members.take(name, RAW)
     return Told(
         fault,
         lambda called: finish_of(status, why, called=called),
@@ -119,7 +118,7 @@ def surroundings(members: Members, usual: str | None = None) -> Told:
         id_,
         model,
         tier,
-        meaningful(tuple(extra for extra in members.rest(DIALECT) if extra.path[0] not in _TOLD)),
+        meaningful(tuple(extra for extra in members.rest(DIALECT) if extra.path[0] not in _READ)),
     )
 
 

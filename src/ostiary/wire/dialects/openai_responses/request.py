@@ -58,7 +58,10 @@ _BINDING = frozenset(
         "truncation",
     }
 )
-_HARMLESS = {("truncation",): b'"disabled"', ("background",): b"false"}  # values that constrain nothing
+_HARMLESS: dict[tuple[str, ...], bytes] = {
+    ("truncation",): b'"disabled"',
+    ("background",): b"false",
+}  # values that constrain nothing
 _NUMBER = msgspec.json.Decoder(int | float)
 _LABELS = msgspec.json.Decoder(dict[str, str])
 _encode = msgspec.json.Encoder().encode

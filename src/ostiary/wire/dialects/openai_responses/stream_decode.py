@@ -29,7 +29,7 @@ from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Seal, Text
 from ostiary.wire.dialects.openai_responses.faults import bad_answer, decode_failure, decode_fault, truncated
 from ostiary.wire.dialects.openai_responses.items import PIECES, REASONED, SUMMARY, decode_item, piece, sealed
 from ostiary.wire.dialects.openai_responses.parts import RAWS, STRING, decode_citation, decode_part, meaningful
-from ostiary.wire.dialects.openai_responses.reply import surroundings
+from ostiary.wire.dialects.openai_responses.reply import TOLD, surroundings
 from ostiary.wire.dialects.openai_responses.scores import decode_scores
 from ostiary.wire.dialects.openai_responses.stream_items import MESSAGE, MOST_ITEMS, REASONING, Item
 from ostiary.wire.dialects.openai_responses.usage import readable
@@ -127,9 +127,8 @@ class StreamDecoder:
     def _read(self, said: bytes) -> list[Event]:
         if said.strip() == _DONE:
             return []  # means nothing here: the last event has come, or the stream was cut
-        if readable(said) is None:
-            return self._failed(bad_answer())
         try:
+            said.decode()  # what is kept raw must be text too
             return self._event(_event(said), said)
         except msgspec.ValidationError:
             return []  # an event of another shape is none of those that are read
@@ -313,7 +312,7 @@ class StreamDecoder:
         return [*events, *([Scored(0, tuple(scores))] if scores else []), *item.end(seals[-1] if seals else None)]
 
     def _ended(self, event: _Event, status: str) -> list[Event]:
-        members = readable(event.response)
+        members = readable(event.response, TOLD)
         if members is None:
             return self._failed(bad_answer())
         raws = members.take("output", RAWS) or []

@@ -6,6 +6,7 @@ includes reasoning (official Python SDK 3.54, `types.responses.ResponseUsage`).
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ class _Usage(msgspec.Struct):
 
 
 _usage = msgspec.json.Decoder(_Usage).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def decode_usage(raw: msgspec.Raw) -> Usage | None:
@@ -70,13 +72,13 @@ def encode_usage(usage: Usage) -> dict[str, Any]:
     }
 
 
-def readable(data: bytes | msgspec.Raw) -> Members | None:
-    """The members of an answer; None for what is no JSON object in UTF-8."""
+def readable(data: bytes | msgspec.Raw, without: Set[str] = frozenset()) -> Members | None:
+    """The members of an answer but for those named by `without`; None for what is no JSON object in UTF-8."""
     try:
         bytes(data).decode()
-    except UnicodeDecodeError:
+        return Members({name: value for name, value in _members(data).items() if name not in without})
+    except UNREADABLE:
         return None
-    return Members.of(data)
 
 
 def fault_of(members: Members) -> Fault | None:
