@@ -7,7 +7,7 @@ import struct
 import uuid
 from zlib import crc32
 
-from botocore.eventstream import EventStreamBuffer
+from botocore.eventstream import EventStreamBuffer, ParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +65,7 @@ def by_botocore(data: bytes) -> tuple[list[tuple[dict[str, object], bytes]], boo
                 name: value.bytes if isinstance(value, uuid.UUID) else value for name, value in message.headers.items()
             }
             found.append((headers, message.payload))
-    except Exception:
+    except (ParserError, struct.error, KeyError, ValueError):
         return found, True
     return found, False
 

@@ -96,6 +96,8 @@ def decode_media(kind: str, members: Members) -> Content | None:
     if kind == AUDIO:
         return Audio(held, members.rest(DIALECT, _BINDING))
     name = block.take("name", STRING) if kind == DOCUMENT else None
+    if kind == DOCUMENT and name is None:
+        return None
     return Document(held, name, members.rest(DIALECT, _BINDING))
 
 
@@ -119,7 +121,7 @@ def _source(kind: str, block: Members, source: Members) -> Inline | Stored | Non
 def _text_document(members: Members, block: Members, source: Members) -> Content | None:
     text, name, form = source.take("text", STRING), block.take("name", STRING), block.take("format", STRING)
     media_type = _TYPES[DOCUMENT].get(form or "txt", "")
-    if text is None or not media_type.startswith("text/"):
+    if text is None or name is None or not media_type.startswith("text/"):
         return None
     if form is not None:
         block.put_back("format", msgspec.Raw(msgspec.json.encode(form)))

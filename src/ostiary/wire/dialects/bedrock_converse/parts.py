@@ -203,7 +203,7 @@ def _tool_result(members: Members) -> Part | None:
 
 def _without_binding_mark(members: Members) -> tuple[Extra, ...]:
     return tuple(
-        msgspec.structs.replace(extra, binding=False) if bytes(extra.value) == SAID else extra
+        msgspec.structs.replace(extra, binding=False) if extra.value == SAID else extra
         for extra in members.rest(DIALECT, _BINDING)
     )
 

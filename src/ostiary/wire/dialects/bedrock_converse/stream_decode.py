@@ -285,6 +285,9 @@ class _Block:
                 document[name] = _joined(name, document[name], value) if name in document else _first(name, value)
         if not document:
             return None
+        call = document.get("toolUse")
+        if isinstance(call, dict) and isinstance(call.get("input", ""), str):
+            call["input"] = _input(call.get("input", ""))
         return decode_block(msgspec.Raw(_encode(document)), results=False)
 
 
@@ -307,6 +310,14 @@ def _joined(name: str, old: Any, new: Any) -> Any:
         if first is not None and more is not None:
             return {**old, **new, "source": {"bytes": base64.b64encode(first + more).decode()}}
     return {**old, **new}
+
+
+def _input(text: str) -> Any:
+    """What a model wrote for a call; its words where they are no JSON."""
+    try:
+        return msgspec.json.decode(text or "{}")
+    except UNREADABLE:
+        return text
 
 
 def _bytes(image: dict[str, Any]) -> bytes | None:

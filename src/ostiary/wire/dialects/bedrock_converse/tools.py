@@ -80,7 +80,7 @@ def _decode_choice(raw: msgspec.Raw) -> ToolChoice | None:
     for word, call in _CALLS.items():
         said = members.take(word, RAW)
         if said is not None:
-            plain = bytes(said) == SAID and not members.rest(DIALECT)
+            plain = said == SAID and not members.rest(DIALECT)
             return ToolChoice(call) if plain else None
     return None
 
