@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from ostiary.core.fault import Fault, Kind
@@ -63,6 +64,7 @@ from ostiary.wire.dialects.openai_responses.request import decode_request
 
 T = TypeVar("T")
 US = "openai_responses"
+UNHURRIED = settings(deadline=None)  # thousands of pieces, or models built at their first use
 WORDS = st.text(max_size=6)
 SAID = st.text(min_size=1, max_size=6)
 NUMBERS = st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False))

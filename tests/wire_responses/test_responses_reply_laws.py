@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import Response
-from responses_kit import ASKED, answering, body_of, outcome, raw, replies, value_of
+from responses_kit import ASKED, UNHURRIED, answering, body_of, outcome, raw, replies, value_of
 
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.usage import Usage
@@ -55,6 +55,7 @@ def test_a_reply_comes_back_equal(reply: Reply) -> None:
     assert decode_reply(written(reply)) == reply
 
 
+@UNHURRIED
 @given(reply=replies(plain=True), asked=ASKED)
 def test_the_official_sdk_knows_every_member_of_a_response(reply: Reply, asked: Conversation) -> None:
     answer = Response.model_validate_json(written(reply, asked), strict=True)

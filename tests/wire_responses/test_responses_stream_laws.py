@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from openai.types.responses import ResponseStreamEvent
-from responses_kit import ASKED, PLACES, answering, cuts, raw, replies, told, value_of
+from responses_kit import ASKED, PLACES, UNHURRIED, answering, cuts, raw, replies, told, value_of
 from test_responses_reply_laws import strangers
 
 from ostiary.core.fault import Fault, Kind, Retry
@@ -81,6 +81,7 @@ def sse(*events: dict[str, Any]) -> bytes:
     )
 
 
+@UNHURRIED
 @given(data=st.data(), reply=replies(), places=PLACES)
 def test_a_stream_is_the_same_events_however_it_is_cut(data: st.DataObject, reply: Reply, places: list[int]) -> None:
     stream = encoded(data.draw(told(reply)))
@@ -89,6 +90,7 @@ def test_a_stream_is_the_same_events_however_it_is_cut(data: st.DataObject, repl
     assert decoded([stream[place : place + 1] for place in range(len(stream))]) == whole
 
 
+@UNHURRIED
 @given(data=st.data(), reply=replies())
 def test_a_stream_folds_into_the_reply_it_tells_and_into_that_of_its_last_event(
     data: st.DataObject, reply: Reply
@@ -100,6 +102,7 @@ def test_a_stream_folds_into_the_reply_it_tells_and_into_that_of_its_last_event(
     assert decode_reply(msgspec.json.encode(documents(stream)[-1]["response"])) == reply
 
 
+@UNHURRIED
 @given(data=st.data(), reply=replies(plain=True), asked=ASKED)
 def test_the_official_sdk_knows_every_member_of_every_event(
     data: st.DataObject, reply: Reply, asked: Conversation
@@ -113,6 +116,7 @@ def test_the_official_sdk_knows_every_member_of_every_event(
     assert found[-1]["type"] == f"response.{found[-1]['response']['status']}"
 
 
+@UNHURRIED
 @given(data=st.data(), reply=replies(plain=True))
 def test_the_events_of_a_stream_build_its_last_event(data: st.DataObject, reply: Reply) -> None:
     """As clients do: items begin, their texts grow, and when they end they are what stands in the response."""
@@ -144,6 +148,7 @@ def test_the_events_of_a_stream_build_its_last_event(data: st.DataObject, reply:
 DIRT = ["sequence_number", "output_index", "item_id", "content_index", "summary_index"]
 
 
+@UNHURRIED
 @given(
     data=st.data(),
     reply=replies(),
@@ -175,6 +180,7 @@ def _told_apart(events: list[dict[str, Any]], missing: set[str], untold: set[str
     return not several or not (missing & {"content_index", "summary_index"}) or begun
 
 
+@UNHURRIED
 @given(data=st.data(), reply=replies(), length=st.integers(0, 10**6))
 def test_a_stream_cut_anywhere_before_its_last_event_fails(data: st.DataObject, reply: Reply, length: int) -> None:
     stream = encoded(data.draw(told(reply)))
@@ -215,6 +221,7 @@ FRAGMENTS = st.sampled_from(
 EVENTS = st.lists(FRAGMENTS.map(lambda data: b"data: " + data + b"\n\n"))
 
 
+@UNHURRIED
 @given(data=st.binary(max_size=150) | st.lists(FRAGMENTS).map(b"".join) | EVENTS.map(b"".join), places=PLACES)
 def test_arbitrary_bytes_are_events_the_same_however_cut(data: bytes, places: list[int]) -> None:
     events = decoded([data])
