@@ -60,7 +60,7 @@ from ostiary.wire.conversation.unknown import Extra, LossKind
 from ostiary.wire.dialects.bedrock_converse.faults import encode_fault_event
 from ostiary.wire.dialects.bedrock_converse.reply import decode_reply
 from ostiary.wire.dialects.bedrock_converse.stream_decode import StreamDecoder
-from ostiary.wire.dialects.bedrock_converse.stream_encode import PING, StreamEncoder
+from ostiary.wire.dialects.bedrock_converse.stream_encode import PING, StreamEncoder, write_event
 from ostiary.wire.framing.event_stream import EventStreamFramer, write_message
 
 PLACES = st.lists(st.integers(0, 5000), max_size=10)
@@ -320,6 +320,7 @@ def test_events_come_in_the_order_of_the_stream() -> None:
 
 
 def test_botocore_passes_over_a_ping_and_so_do_we() -> None:
+    assert write_event("initial-response", {}) == PING
     stream = [PING, START, PING, STOP, PING, frame("metadata", {}), PING]
     assert [list(event) for event in botocore_streams(stream)] == [["messageStart"], ["messageStop"], ["metadata"]]
     assert decoded(stream) == decoded([START, STOP, frame("metadata", {})])

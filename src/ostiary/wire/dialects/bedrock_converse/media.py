@@ -4,7 +4,7 @@ Source: botocore 1.44, `bedrock-runtime` 2023-09-30: ImageBlock, DocumentBlock, 
 sources. Bytes are base64 text in JSON.
 
 The pivot knows types where this dialect has formats. What a type cannot tell stays in the rest: a format that is not
-the first of its type, and any format of what lies in S3. An empty object in the rest at `document`, `source` stands
+the own one of its type, and any format of what lies in S3. An empty object in the rest at `document`, `source` stands
 for "its source was text".
 """
 
@@ -26,7 +26,7 @@ STRING = msgspec.json.Decoder(str)
 IMAGE, DOCUMENT, VIDEO, AUDIO = "image", "document", "video", "audio"
 SAID = msgspec.Raw(b"{}")  # marks a form that says no more than another; says nothing to other dialects
 
-# format -> type; where several have one type, the first is its own
+# format -> type; where several have one type, the last is its own
 _TYPES: dict[str, dict[str, str]] = {
     IMAGE: {name: f"image/{name}" for name in ("png", "jpeg", "gif", "webp")},
     DOCUMENT: {
@@ -46,31 +46,31 @@ _TYPES: dict[str, dict[str, str]] = {
         "mp4": "video/mp4",
         "webm": "video/webm",
         "flv": "video/x-flv",
-        "mpeg": "video/mpeg",
         "mpg": "video/mpeg",
+        "mpeg": "video/mpeg",
         "wmv": "video/x-ms-wmv",
         "three_gp": "video/3gpp",
     },
     AUDIO: {
+        "mpeg": "audio/mpeg",
+        "mpga": "audio/mpeg",
         "mp3": "audio/mpeg",
         "opus": "audio/opus",
         "wav": "audio/wav",
         "aac": "audio/aac",
         "flac": "audio/flac",
+        "m4a": "audio/mp4",
         "mp4": "audio/mp4",
         "ogg": "audio/ogg",
-        "mkv": "audio/x-matroska",
         "mka": "audio/x-matroska",
+        "mkv": "audio/x-matroska",
         "x-aac": "audio/x-aac",
-        "m4a": "audio/mp4",
-        "mpeg": "audio/mpeg",
-        "mpga": "audio/mpeg",
         "pcm": "audio/pcm",
         "webm": "audio/webm",
     },
 }
 _FORMATS: dict[str, dict[str, str]] = {
-    kind: {media_type: name for name, media_type in reversed(list(types.items()))} for kind, types in _TYPES.items()
+    kind: {media_type: name for name, media_type in types.items()} for kind, types in _TYPES.items()
 }
 _FORMATS[IMAGE]["image/jpg"] = "jpeg"
 _FORMATS[AUDIO]["audio/mp3"] = "mp3"

@@ -49,8 +49,15 @@ def write_event(name: str, document: dict[str, Any]) -> bytes:
     return write_message(headers, _encode(document))
 
 
-# What botocore, as other clients, takes for the answer to nothing it asked, and passes over.
-PING = write_event("initial-response", {})
+# `write_event("initial-response", {})`: what botocore takes for the answer to nothing it asked, and passes over.
+PING = (
+    b"\x00\x00\x00h\x00\x00\x00VNh\x17$"
+    b"\x0b:event-type\x07\x00\x10initial-response"
+    b"\r:content-type\x07\x00\x10application/json"
+    b"\r:message-type\x07\x00\x05event"
+    b"{}"
+    b"\xd5\x91\xc6+"
+)
 
 
 class StreamEncoder:
