@@ -121,7 +121,6 @@ WRONG = [
     (one_model(model="openai/*"), "model: error: holds not as many wildcards as model_name does"),
     (one_model(model="auto_router/complexity_router"), "warning: names a provider that is not offered"),
     (one_model(mock_response="hi"), "mock_response: warning: A canned answer is not offered"),
-    (one_model(use_in_pass_through="true"), "use_in_pass_through: warning: Pass-through routes are not offered"),
     (one_model(guardrails="[x]"), "guardrails: warning: Guards are not implemented and would not run; the deployment"),
     (one_model(max_budget="5"), "max_budget: warning: Budgets of deployments are not enforced"),
     (one_model(api_base="ftp://x/"), "api_base: error: expected a URL such as https://host/v1"),

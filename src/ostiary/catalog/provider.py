@@ -32,16 +32,19 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One stanza of `providers.toml`.
 
     `base_url` may contain `{name}` placeholders, filled from the deployment's parameters of that name (for example
-    `{account_id}`); empty when the operator must give `api_base`. `key_env` lists environment variables that hold the
-    credential where the configuration names none, first found wins. `dialects` are the chat formats it speaks, the one
-    to translate into first. `facts` are what all its models have in common, over what is known of a model's family
-    (see `profiles.toml`); `variants` the models that are reached in another way, of which the first that matches
-    counts. `forward_headers` travel only to a provider that is spoken to in the client's own dialect.
+    `{account_id}`); empty when the operator must give `api_base`. `respelled` are parts of the filled address that
+    stand otherwise in special cases. `key_env` lists environment variables that hold the credential where the
+    configuration names none, first found wins; `sign_in` what is done where there is no key. `dialects` are the chat
+    formats it speaks, the one to translate into first. `facts` are what all its models have in common, over what is
+    known of a model's family (see `profiles.toml`); `variants` the models that are reached in another way, of which the
+    first that matches counts. `forward_headers` travel only to a provider that is spoken to in the client's own
+    dialect.
     """
 
     name: str
     title: str
     base_url: str = ""
+    respelled: dict[str, str] = {}
     base_env: tuple[str, ...] = ()
     key_env: tuple[str, ...] = ()
     auth: AuthStyle = AuthStyle.BEARER

@@ -174,6 +174,7 @@ class House:
         self.loaded = loaded
         self.watched = loaded.files
         self.status.config_problem = ""
+        await self.signers.keep(self.plane.snapshot.deployments.values())
         log().info("configuration reloaded", revision=self.revision)
         for name in needs_restart(self.began, loaded):
             log().warning("a changed setting needs a restart", setting=name)

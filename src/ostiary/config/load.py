@@ -67,6 +67,7 @@ def load(path: str | None, environ: Mapping[str, str], *, dev: bool = False) -> 
         routing=routing_settings(router, litellm, block(own.get("routing")), survey),
         limits=_limits(general, own, edge),
         general=_general(general, root, environment, survey, dev=dev),
+        pass_throughs=tuple(_rows(general, "pass_through_endpoints")),
         new_keys=NewKeys(
             block(litellm.get("default_key_generate_params")), block(litellm.get("upperbound_key_generate_params"))
         ),

@@ -110,7 +110,8 @@ _GENERAL: tuple[Setting, ...] = (
     inert("fail_closed_budget_enforcement", Shape.FLAG, "Always so here."),
     inert("fail_closed_rate_limit_enforcement", Shape.FLAG, "Always so here."),
     # pass-through and headers
-    inert("pass_through_endpoints", Shape.LIST, "Pass-through routes are not offered and answer 404.", loud=True),
+    used("pass_through_endpoints", Shape.LIST, "Paths that lead to targets: rows of `path`, `target`, `headers`, "
+         "`include_subpath`, `methods`, `default_query_params`, `cost_per_request`. A key is always asked for."),
     inert("forward_client_headers_to_llm_api", Shape.FLAG, "Which client headers travel on is fixed per provider."),
     inert("forward_llm_provider_auth_headers", Shape.FLAG, "A client's credential for a provider never travels on."),
     inert("forward_openai_org_id", Shape.FLAG, "Which client headers travel on is fixed per provider."),

@@ -88,7 +88,7 @@ _PARAMS: tuple[Setting, ...] = (
     *(used(name, Shape.ANY, f"Default of the request field `{name}`.") for name in BODY_DEFAULTS),
     *(used(name, Shape.NUMBER, meaning, least=0) for name, meaning in PRICES),
     refused("mock_response", "A canned answer is not offered; the built-in `demo` model needs no provider."),
-    refused("use_in_pass_through", "Pass-through routes are not offered."),
+    used("use_in_pass_through", Shape.FLAG, "Open for native pass-through below the provider's name, too."),
     refused("use_litellm_proxy", "Chaining by this switch is not offered; give the other proxy as `api_base`."),
     refused("guardrails", "Guards are not implemented and would not run."),
     refused("max_budget", "Budgets of deployments are not enforced; set `max_budget` on keys."),

@@ -199,6 +199,7 @@ class Loaded(msgspec.Struct, frozen=True):
     routing: RoutingSettings = RoutingSettings()
     limits: LimitSettings = LimitSettings()
     general: GeneralSettings = GeneralSettings()
+    pass_throughs: tuple[object, ...] = ()  # rows as written
     new_keys: NewKeys = NewKeys()
     ostiary: OstiarySettings = OstiarySettings()
     environment: Environment = msgspec.field(default_factory=lambda: Environment({}))

@@ -12,6 +12,7 @@ from ostiary.config.problem import Problem, Severity
 from ostiary.config.shapes import Loaded, ModelEntry
 from ostiary.control.deployments import Built, deployments_of, place_of
 from ostiary.control.groups import checked_routing, grouped, with_aliases
+from ostiary.control.passthroughs import pass_throughs
 from ostiary.control.sources import Models, Providers, Sources, UnusableError
 from ostiary.core.price import FREE, PriceState
 from ostiary.core.snapshot import AuthStyle, Deployment, PolicySnapshot
@@ -75,6 +76,7 @@ def compile_snapshot(
     names = grouped(built.rows)
     names, hidden, found = with_aliases(names, loaded)
     routing, more = checked_routing(names, loaded)
+    given, remarks = pass_throughs(loaded)
     snapshot = PolicySnapshot(
         revision=revision,
         groups=names.groups,
@@ -82,13 +84,15 @@ def compile_snapshot(
         aliases=names.aliases,
         hidden=hidden,
         access_groups=_access_groups(names.deployments.values()),
-        deployments=names.deployments,
+        deployments={**names.deployments, **{each.deployment.id: each.deployment for each in given}},
+        native=_native(names.deployments.values()),
+        pass_throughs=given,
         routing=routing,
         limits=loaded.limits,
         admin_digest=admin_digest,
         key_header=loaded.general.key_header,
     )
-    return Compiled(snapshot, (*problems, *found, *more))
+    return Compiled(snapshot, (*problems, *found, *more, *remarks))
 
 
 def demo_deployment() -> Deployment:
@@ -160,6 +164,15 @@ def _add_stored(row: StoredModel, sources: Sources, built: _Rows) -> None:
         if problem.severity is Severity.ERROR:
             message = f"{problem.message}; the deployment is left out"
             built.problems.append(msgspec.structs.replace(problem, severity=Severity.WARNING, message=message))
+
+
+def _native(deployments: Iterable[Deployment]) -> dict[str, tuple[Deployment, ...]]:
+    """The deployments of every provider that are open below its name."""
+    found: dict[str, list[Deployment]] = {}
+    for deployment in deployments:
+        if deployment.pass_through:
+            found.setdefault(deployment.provider, []).append(deployment)
+    return {provider: tuple(rows) for provider, rows in found.items()}
 
 
 def _access_groups(deployments: Iterable[Deployment]) -> dict[str, frozenset[str]]:

@@ -135,6 +135,7 @@ def _deployment(
         base_path="",
         defaults=_defaults(params),
         usage_in_stream=provider.usage_in_stream,
+        pass_through=params.get("use_in_pass_through") is True,
         drop_params=_flag(params.get("drop_params"), sources.loaded.defaults.drop_params),
         order=_whole(params, "order") or 0,
         rpm=_whole(params, "rpm"),

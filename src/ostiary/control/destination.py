@@ -24,12 +24,12 @@ from ostiary.core.snapshot import AuthStyle, Deployment, UrlStyle
 CONTROL = re.compile(r"[\x00-\x20\x7f]")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,8192}\Z")
 
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")
 _VERSION = re.compile(r"[A-Za-z0-9._-]{1,40}\Z")
 _NOT_IN_PATH = re.compile(r"[/?#%\\]")
-_CREDENTIAL_HEADER = re.compile(r"authorization\Z|.*(?:api-?key|token|secret)|key\Z|cookie\Z")
+CREDENTIAL_HEADER = re.compile(r"authorization\Z|.*(?:api-?key|token|secret)|key\Z|cookie\Z")
 # The message's framing and the connection are the gateway's own.
-_OWN_HEADERS = frozenset(
+OWN_HEADERS = frozenset(
     {
         "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
         "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
@@ -85,7 +85,7 @@ def address_of(params: dict[str, object], provider: Provider, sources: Sources) 
             base = stated
         else:
             named = (sources.loaded.environment.get(variable) for variable in provider.base_env)
-            base = next((text for text in named if text), "") or fill(provider.base_url, params)
+            base = next((text for text in named if text), "") or _filled(provider, params)
         if not base:
             variables = " or ".join(provider.base_env)
             hint = f"or set {variables}" if variables else ""
@@ -104,6 +104,13 @@ def address_of(params: dict[str, object], provider: Provider, sources: Sources) 
     if version and not _VERSION.match(version):
         raise UnusableError("litellm_params.api_version", "expected a version such as 2025-02-01-preview")
     return msgspec.structs.replace(address, api_version=version), provider.url_style, own
+
+
+def _filled(provider: Provider, params: dict[str, object]) -> str:
+    base = fill(provider.base_url, params)
+    for part, spelling in provider.respelled.items():
+        base = base.replace(part, spelling)
+    return base
 
 
 def reached(
@@ -165,7 +172,7 @@ def signed(
         key, auth, auth_header = token, AuthStyle.BEARER, "authorization"
     if not isinstance(key, Secret):
         # A credential written as a header is one: it is kept where nothing prints it.
-        for name in [name for name in headers if _CREDENTIAL_HEADER.match(name)][:1]:
+        for name in [name for name in headers if CREDENTIAL_HEADER.match(name)][:1]:
             key, auth, auth_header = Secret(headers.pop(name)), AuthStyle.HEADER, name
     identity = None if isinstance(key, Secret) else stated_identity(entry, params, provider, sources)
     if not isinstance(key, Secret) and identity is None and surrounded:
@@ -210,9 +217,9 @@ def _extra_headers(params: Mapping[str, object]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in written.items() if isinstance(written, dict) else ():
         text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else "\n"
-        if not _HEADER_NAME.match(name) or not HEADER_VALUE.match(text):
+        if not HEADER_NAME.match(name) or not HEADER_VALUE.match(text):
             raise UnusableError(setting, "holds a name or value that no header can carry")
-        if name.lower() in _OWN_HEADERS:
+        if name.lower() in OWN_HEADERS:
             raise UnusableError(setting, "holds a header that is the gateway's own")
         headers[name.lower()] = text.strip()
     return headers

@@ -80,6 +80,7 @@ class Outbound:
         return own is deployment or (
             own.id == deployment.id
             and own.credential is deployment.credential
+            and own.identity == deployment.identity
             and (own.scheme, own.host, own.port, own.base_path, own.headers)
             == (deployment.scheme, deployment.host, deployment.port, deployment.base_path, deployment.headers)
         )

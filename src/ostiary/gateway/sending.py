@@ -106,7 +106,12 @@ class Sending(Delivery):
         method, host, path, clock = call.endpoint.method, host_of(out.deployment), out.target(call), self.plane.clock
         lines = signer.lines(method, host, path, body, clock.now())
         if lines is None:
-            await signer.ready()
+            try:
+                async with asyncio.timeout(max(self.time_left(), 0.0)):
+                    await signer.ready()
+            except TimeoutError:
+                public = "the provider's credential did not come in time"
+                raise Fault(Kind.TIMEOUT, public, origin=Origin.UPSTREAM, retry=Retry.NEXT) from None
             lines = signer.lines(method, host, path, body, clock.now())
         if lines is None:
             public = "there is no credential for the provider"
