@@ -275,7 +275,9 @@ CITATIONS = st.one_of(
         lambda index: (Extra(US, ("encrypted_index",), raw(index)),
                        Extra(US, ("type",), raw("web_search_result_location"))), SAID)),
     st.builds(Citation, title=MAYBE, quote=WORDS, rest=st.builds(
-        lambda start: (Extra(US, ("start_char_index",), raw(start)), Extra(US, ("type",), raw("char_location"))),
+        lambda start: tuple(Extra(US, (name,), raw(value)) for name, value in [
+            ("document_index", 0), ("end_char_index", start + 5), ("start_char_index", start),
+            ("type", "char_location")]),
         st.integers(0, 9))),
 )  # fmt: skip
 CITING = st.lists(CITATIONS, max_size=2).map(tuple)

@@ -57,7 +57,6 @@ NAMES = st.sampled_from(
         "type",
         "text",
         "citations",
-        "tool_use",
         "id",
         "name",
         "input",
@@ -67,7 +66,6 @@ NAMES = st.sampled_from(
         "thinking",
         "signature",
         "data",
-        "message",
     ]
 )
 ANSWER_LIKE = st.recursive(
@@ -217,7 +215,7 @@ def test_what_surrounds_an_answer_is_kept_and_what_says_nothing_is_not() -> None
 
 
 def test_tools_that_the_provider_ran_are_kept_whole() -> None:
-    blocks = [
+    blocks: list[dict[str, Any]] = [
         {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}},
         {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"type": "web_search_result"}]},
     ]

@@ -405,9 +405,9 @@ def test_a_model_is_told_to_reason_in_the_way_it_knows(
     assert losses == [(LossKind.KNOB, place) for place in lost]
 
 
-def test_a_budget_fits_under_the_cap_or_there_is_none() -> None:
+def test_a_budget_leaves_half_of_the_cap_to_the_answer_or_there_is_none() -> None:
     asked = Conversation(model="m", messages=(), thinking=Thinking("high"), max_output=4000)
-    assert written(asked, BUDGET)[0]["thinking"]["budget_tokens"] == 3999
+    assert written(asked, BUDGET)[0]["thinking"]["budget_tokens"] == 2000
     assert "thinking" not in written(msgspec.structs.replace(asked, max_output=1000), BUDGET)[0]
 
 
@@ -457,6 +457,13 @@ def test_the_older_name_of_a_format_is_understood_and_written_as_the_newer() -> 
     conversation = decode_request(body_of({"model": "m", "max_tokens": 5, "messages": [], "output_format": form}))
     assert conversation.format is not None
     assert written(conversation)[0]["output_config"] == {"format": form}
+
+
+def test_constraints_the_pivot_has_no_word_for_are_marked_as_such_and_knobs_are_not() -> None:
+    members = {"max_tokens": "9", "inference_geo": "eu", "thread": {"type": "new"}, "temperature": "hot", "speed": 1}
+    conversation = decode_request(body_of({"model": "m", "messages": [], **members}))
+    assert {extra.path[0] for extra in conversation.rest if extra.binding} == {"max_tokens", "inference_geo", "thread"}
+    assert {extra.path[0] for extra in conversation.rest} == set(members)
 
 
 def test_a_request_to_count_is_read_like_any_other() -> None:

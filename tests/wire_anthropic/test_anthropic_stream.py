@@ -139,6 +139,7 @@ FRAGMENTS = st.sampled_from(
         b'{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{"}}',
         b'{"type":"content_block_stop","index":0}',
         b'{"type":"message_delta","delta":{"stop_reason":"end_turn","y":1},"usage":5}',
+        b'{"type":"message_delta","delta":5,"z":1}',
         b'{"type":"message_stop"}',
         b'{"type":"news","x":1}',
         b'{"type":"error"}',
@@ -242,6 +243,22 @@ def test_a_block_of_an_unknown_kind_is_told_once_it_is_whole() -> None:
     assert isinstance(second, UnknownPart)
     assert value_of(first.value) == {**search, "input": {"query": "q"}}
     assert value_of(second.value) == {"type": "compaction", "content": "ab", "n": 2}
+
+
+def test_what_the_last_event_says_of_the_message_is_told_once() -> None:
+    last = closing(output_tokens=1, server_tool_use={"web_search_requests": 1})
+    last["delta"]["container"] = {"id": "c"}
+    last["context_management"] = {"applied_edits": [1]}
+    events = decoded([sse([START, last, STOP])])
+    asides = {event.extra.path: value_of(event.extra.value) for event in events if isinstance(event, Aside)}
+    assert asides == {
+        ("container",): {"id": "c"},
+        ("context_management",): {"applied_edits": [1]},
+        ("usage", "server_tool_use"): {"web_search_requests": 1},
+    }
+    assert sum(isinstance(event, Aside) for event in events) == len(asides)
+    assert documents(encoded(events))[-2] == {**last, "usage": {**last["usage"], "input_tokens": 9,
+            "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}}  # fmt: skip
 
 
 def test_unknown_events_and_deltas_are_kept_and_written_again() -> None:

@@ -43,9 +43,11 @@ from ostiary.wire.profile import Profile
 # Members that are content or constraints; the others are knobs.
 _BINDING = frozenset(
     {
+        "compaction",
         "container",
         "context_management",
         "format",
+        "inference_geo",
         "max_tokens",
         "mcp_servers",
         "messages",
@@ -53,6 +55,7 @@ _BINDING = frozenset(
         "output_format",
         "stop_sequences",
         "system",
+        "thread",
         "tool_choice",
         "tools",
     }

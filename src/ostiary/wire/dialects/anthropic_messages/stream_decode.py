@@ -27,7 +27,7 @@ from ostiary.wire.conversation.members import Members
 from ostiary.wire.conversation.parts import Part, Reasoning, Seal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.reply import Finish, Reason
 from ostiary.wire.conversation.seals import carried
-from ostiary.wire.conversation.unknown import Extra, Rest
+from ostiary.wire.conversation.unknown import Extra
 from ostiary.wire.dialects.anthropic_messages.faults import hidden_error
 from ostiary.wire.dialects.anthropic_messages.parts import (
     CONTENT,
@@ -142,10 +142,12 @@ class StreamDecoder:
         self._finish = take_finish(delta) if "stop_reason" in delta else self._finish
         if tier:
             events.append(Opened("", "", tier))
-        asides: Rest = (*meaningful(delta), *meaningful(members))
-        # what stands in the delta belongs to the message
-        plain = (msgspec.structs.replace(extra, path=extra.path[extra.path[0] == "delta" :]) for extra in asides)
-        return events + [Aside(None, extra) for extra in plain]
+        meaningful(delta)  # takes what every answer has
+        for extra in meaningful(members):
+            # what stands in the delta belongs to the message
+            inner = len(extra.path) > 1 and extra.path[0] == "delta"
+            events.append(Aside(None, msgspec.structs.replace(extra, path=extra.path[inner:])))
+        return events
 
     def _stop(self) -> list[Event]:
         self._over = True
@@ -213,7 +215,7 @@ class _Block:
         self._arguments = ""  # of a call whose arguments were told at once
         self._grown = False
         self._whole: dict[str, Any] | None = None
-        self._json: list[str] = []
+        self._pieces: dict[str, list[str]] = {}
 
     def begin(self, seal: Seal | None) -> list[Event]:
         """The start of a part, with the proof sent ahead of it; nothing for a block that is told when it is whole."""
@@ -260,12 +262,11 @@ class _Block:
         for extra in delta.rest(DIALECT):
             name, value = _IN_BLOCK.get(extra.path[0], extra.path[0]), _decode(extra.value)
             old = self._whole.get(name)
-            if extra.path[0] == "partial_json" and isinstance(value, str):
-                self._json.append(value)
-            elif extra.path[0] == "citation":
-                self._whole[name] = [*(old if isinstance(old, list) else []), value]
-            elif isinstance(old, str) and isinstance(value, str):
-                self._whole[name] = old + value
+            if extra.path[0] == "citation":
+                self._whole[name] = found = old if isinstance(old, list) else []
+                found.append(value)
+            elif isinstance(value, str) and (extra.path[0] == "partial_json" or isinstance(old, str)):
+                self._pieces.setdefault(name, [old] if isinstance(old, str) else []).append(value)
             else:
                 self._whole[name] = value
 
@@ -280,11 +281,16 @@ class _Block:
     def _complete(self, part: UnknownPart) -> UnknownPart:
         if self._whole is None:
             return part
-        text = "".join(self._json)
-        if text:
-            try:
-                msgspec.json.decode(text)
-                self._whole["input"] = msgspec.Raw(text.encode())
-            except (msgspec.DecodeError, RecursionError):
-                self._whole["input"] = text
+        for name, pieces in self._pieces.items():
+            text = "".join(pieces)
+            self._whole[name] = _json(text) if name == "input" else text
         return msgspec.structs.replace(part, value=msgspec.Raw(_encode(self._whole)))
+
+
+def _json(text: str) -> Any:
+    """What a model wrote as JSON; the text itself where it is none."""
+    try:
+        _decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+    return msgspec.Raw(text.encode())

@@ -17,7 +17,8 @@ from ostiary.wire.conversation.unknown import Extra, Loss, LossKind
 from ostiary.wire.dialects.anthropic_messages.parts import INTEGER, RAW, STRING
 from ostiary.wire.profile import Profile, Thinks
 
-# Our own scale between words and tokens, for models that know one only. 1024 is the least that is taken.
+# Our own scale between words and tokens, for models that know one only; half of the cap is left for the answer. 1024 is
+# the least that is taken.
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
 _LEAST = 1024
 _SHOWN = {"summarized": "auto", "omitted": "none"}
@@ -117,7 +118,7 @@ def _by_budget(asked: Thinking, cap: int, losses: list[Loss], *, native: bool) -
     if derived:
         _lose(asked, losses, "adaptive")
         wanted = asked.on is True or (asked.effort is not None and not native)
-        budget = min(_BUDGETS.get(asked.effort or "medium", _BUDGETS["medium"]), cap - 1)
+        budget = min(_BUDGETS.get(asked.effort or "medium", _BUDGETS["medium"]), cap // 2)
         if not wanted or budget < _LEAST:
             _lose(asked, losses, "shown")
             return Reasoned(None, None)
