@@ -325,6 +325,13 @@ def test_parts_without_a_word_in_the_pivot_come_back_whole(part: Any, role: str)
     assert value_of(body)["contents"][0]["parts"] == [part]
 
 
+@pytest.mark.parametrize("content", [{"parts": "a"}, {"role": "critic", "parts": []}, {"role": 5, "parts": []}])
+def test_a_content_that_is_none_comes_back_whole(content: dict[str, Any]) -> None:
+    found = meant(contents=[content])
+    assert isinstance(found.messages[0], UnknownMessage)
+    assert value_of(DIALECT.encode_request(found, ANY).body)["contents"] == [content]
+
+
 def test_pieces_of_a_streamed_answer_in_the_history_are_one_turn_again() -> None:
     def chunk(*parts: dict[str, Any]) -> dict[str, Any]:
         return {"role": "model", "parts": list(parts)}
@@ -417,6 +424,7 @@ def test_googles_schemas_are_json_schemas_to_everybody_else() -> None:
         {"cachedContent": "cachedContents/1"},
         {"toolConfig": {"functionCallingConfig": {"allowedFunctionNames": ["f"]}}},
         {"systemInstruction": 5},
+        {"systemInstruction": {"parts": "brief"}},
         {"tools": 5},
     ],
 )

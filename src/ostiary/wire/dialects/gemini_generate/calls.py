@@ -42,11 +42,8 @@ def invented(turn: str, position: int, name: str) -> str:
     return "gemini-" + hashlib.sha256(f"{turn}\n{position}\n{name}".encode()).hexdigest()[:24]
 
 
-def decode_call(raw: msgspec.Raw, turn: str, position: int) -> ToolCall | None:
-    """A part that is a call, whose place is given; None for any other, and for pieces of a call."""
-    members = Fields.of(raw)
-    if members is None or [kind for kind in BINDING if kind in members] != [CALL]:
-        return None
+def decode_call(members: Fields, turn: str, position: int) -> ToolCall | None:
+    """The call that a part of this kind holds, whose place is given; None for pieces of a call."""
     seal, inner = take_seal(members), members.inside(CALL)
     name, named, args = inner.take("name", STRING), inner.take("id", STRING), inner.object("args")
     if name is None or any(piece in inner for piece in ("args", "partialArgs", "willContinue")):
@@ -104,11 +101,8 @@ class Ledger:
         return call_id
 
 
-def decode_result(raw: msgspec.Raw, ledger: Ledger) -> ToolResult | None:
-    """A part that is a result; None for any other."""
-    members = Fields.of(raw)
-    if members is None or [kind for kind in BINDING if kind in members] != [RESULT]:
-        return None
+def decode_result(members: Fields, ledger: Ledger) -> ToolResult | None:
+    """The result that a part of this kind holds; None for one that is not of the documented shape."""
     inner = members.inside(RESULT)
     name, named, response = inner.take("name", STRING), inner.take("id", STRING), inner.object("response")
     raws = inner.items(PARTS)
@@ -145,7 +139,7 @@ def _text(response: msgspec.Raw | None) -> tuple[str | None, bool, bool]:
 
 
 def _enclosed(raw: msgspec.Raw) -> Content:
-    part = decode_part(raw, RESULT_PARTS)
+    part = decode_part(raw, Fields.of(raw), RESULT_PARTS)
     return part if isinstance(part, (Image, Audio, Document)) else UnknownPart(DIALECT, RESULT_PARTS, raw)
 
 

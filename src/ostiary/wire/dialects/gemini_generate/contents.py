@@ -20,7 +20,15 @@ from ostiary.wire.conversation.parts import Part, Reasoning, Text, ToolCall, Too
 from ostiary.wire.conversation.unknown import Loss, LossKind, Rest, inexpressible, losses_of
 from ostiary.wire.dialects.gemini_generate.calls import Ledger, decode_result, encode_call, encode_result
 from ostiary.wire.dialects.gemini_generate.fields import DIALECT, STRING, UNCHECKED, Fields
-from ostiary.wire.dialects.gemini_generate.parts import PARTS, decode_part, encode_part, encode_thought, sealed
+from ostiary.wire.dialects.gemini_generate.parts import (
+    PARTS,
+    RESULT,
+    decode_part,
+    encode_part,
+    encode_thought,
+    kind_of,
+    sealed,
+)
 from ostiary.wire.dialects.gemini_generate.telling import parts_of
 
 _USER, _MODEL = "user", "model"
@@ -46,18 +54,20 @@ def decode_contents(raws: Sequence[msgspec.Raw]) -> tuple[Message | UnknownMessa
 
 
 def decode_system(raw: msgspec.Raw) -> Message | None:
-    """The system's instruction; None for what is no object."""
+    """The system's instruction; None for what is none."""
     members = Fields.of(raw)
-    if members is None:
+    parts = members.items(PARTS) if members is not None else None
+    if members is None or parts is None:
         return None
     members.take("role", STRING)
-    parts = tuple(_plain(part) for part in members.items(PARTS) or ())
-    return Message(Role.SYSTEM, parts, rest=members.rest(DIALECT, _BINDING))
+    return Message(
+        Role.SYSTEM, tuple(_plain(part, Fields.of(part)) for part in parts), rest=members.rest(DIALECT, _BINDING)
+    )
 
 
-def _plain(raw: msgspec.Raw) -> Part:
+def _plain(raw: msgspec.Raw, members: Fields | None) -> Part:
     """A part that stands alone; a proof without words is a hidden thought."""
-    part = decode_part(raw)
+    part = decode_part(raw, members)
     if isinstance(part, Text | Reasoning) and not part.text and part.seal is not None:
         return Reasoning("", part.seal, part.rest, hidden=True)
     return part
@@ -77,7 +87,7 @@ class _Reading:
         """One more content."""
         role = _ROLES.get(members.take("role", STRING) or "") if "role" in members else _USER
         raws = members.items(PARTS)
-        if role is None or "role" in members:
+        if role is None or "role" in members or PARTS in members:  # the last two: odd, and left
             self._close()
             self._turns.append(UnknownMessage(DIALECT, raw))
             return
@@ -112,9 +122,11 @@ class _Reading:
         turns: list[Message] = []
         run: list[Part] = []
         for raw in raws:
-            result = decode_result(raw, self._ledger)
+            members = Fields.of(raw)
+            answered = members is not None and kind_of(members) == RESULT
+            result = decode_result(members, self._ledger) if answered and members is not None else None
             if result is None:
-                run.append(_plain(raw))
+                run.append(_plain(raw, members))
                 continue
             if run:
                 turns.append(Message(Role.USER, tuple(run)))

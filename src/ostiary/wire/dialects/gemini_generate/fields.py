@@ -78,6 +78,10 @@ class Fields(Members):
             return None
         return self.take(name, RAW)
 
+    def among(self, names: frozenset[str]) -> frozenset[str]:
+        """Those of `names` that are here."""
+        return names.intersection(self._left)
+
     @property
     def empty(self) -> bool:
         """Whether nothing is left."""

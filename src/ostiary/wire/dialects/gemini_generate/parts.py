@@ -77,26 +77,34 @@ _EXTENSIONS = {
 }
 
 
-def decode_part(raw: msgspec.Raw, place: str = PARTS) -> Text | Reasoning | Content:
-    """One part that is neither a call nor a result. Words may be empty: what then remains is a proof."""
-    members = Fields.of(raw)
-    if members is None:
-        return UnknownPart(DIALECT, place, raw)
-    kinds = [name for name in _KINDS if name in members]
-    if kinds in ([], ["text"]):
-        return _words(members, raw, place)
-    if kinds == [INLINE]:
-        return _inline(members) or UnknownPart(DIALECT, place, raw)
-    if kinds == [FILE]:
-        return _file(members) or UnknownPart(DIALECT, place, raw)
-    return UnknownPart(DIALECT, place, raw)
+def kind_of(members: Fields) -> str:
+    """The member that makes a part what it is; "" for several."""
+    kinds = members.among(_KINDS)
+    return "text" if not kinds else next(iter(kinds)) if len(kinds) == 1 else ""
 
 
-def _words(members: Fields, raw: msgspec.Raw, place: str) -> Text | Reasoning | UnknownPart:
+def decode_part(raw: msgspec.Raw, members: Fields | None, place: str = PARTS) -> Text | Reasoning | Content:
+    """One part that is neither a call nor a result; its members are None where it is no object.
+
+    Words may be empty: what then remains is a proof.
+    """
+    found: Text | Reasoning | Content | None = None
+    if members is not None:
+        match kind_of(members):
+            case "text":
+                found = _words(members)
+            case "inlineData":
+                found = _inline(members)
+            case "fileData":
+                found = _file(members)
+    return found or UnknownPart(DIALECT, place, raw)
+
+
+def _words(members: Fields) -> Text | Reasoning | None:
     seal, thought = take_seal(members), members.take("thought", FLAG)
     text = members.take("text", STRING)
     if text is None and (seal is None or "text" in members):
-        return UnknownPart(DIALECT, place, raw)
+        return None
     rest = members.rest(DIALECT, BINDING)
     return Reasoning(text or "", seal, rest) if thought else Text(text or "", rest, seal=seal)
 

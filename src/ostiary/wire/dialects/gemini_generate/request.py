@@ -53,6 +53,8 @@ def decode_request(body: bytes) -> Conversation:
         raise Fault(Kind.INVALID_REQUEST, "'contents' must be a list", param="contents")
     raw = members.object(_SYSTEM)
     system = decode_system(raw) if raw is not None else None
+    if raw is not None and system is None:
+        members.put_back(_SYSTEM, raw)
     config = decode_config(members.inside(CONFIG))
     tools = members.items("tools")
     labels, tier = members.take("labels", LABELS), members.take("serviceTier", STRING)

@@ -21,7 +21,7 @@ from ostiary.wire.conversation.unknown import Extra
 from ostiary.wire.dialects.gemini_generate.calls import decode_call
 from ostiary.wire.dialects.gemini_generate.citations import GROUNDING, RECITED, decode_citations
 from ostiary.wire.dialects.gemini_generate.fields import DIALECT, NUMBER, RAW, RAWS, STRING, Fields
-from ostiary.wire.dialects.gemini_generate.parts import PARTS, decode_part
+from ostiary.wire.dialects.gemini_generate.parts import CALL, PARTS, decode_part, kind_of
 
 _WITHHELD = (
     *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"),
@@ -106,13 +106,15 @@ class Telling:
 
     def part(self, raw: msgspec.Raw) -> list[Event]:
         """One more part."""
-        call = decode_call(raw, self.turn, self._calls)
+        members = Fields.of(raw)
+        called = members is not None and kind_of(members) == CALL
+        call = decode_call(members, self.turn, self._calls) if called and members is not None else None
         if call is not None:
             self._calls += 1
             said = [PartDelta(self._index, self._next, call.arguments)] if call.arguments else []
             begun = msgspec.structs.replace(call, arguments="")
             return [*self.close(), PartStart(self._index, self._next, begun), *said, self._ended()]
-        part = decode_part(raw)
+        part = decode_part(raw, members)
         if not isinstance(part, (Text, Reasoning)):
             return [*self.close(), PartStart(self._index, self._next, part), self._ended()]
         return self._words(part)
