@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.wire.framing.sse import SseFramer, event_data
+from ostiary.wire.framing.sse import SseFramer, event_data, sse_event
 
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 WORDS = st.sampled_from([b"", b"data", b"data:", b"data: ", b": ping", b"x", b"event: e", b"data: {}", b"data:  two"])
@@ -72,3 +74,13 @@ def test_an_event_without_end_is_let_go_in_pieces_so_that_memory_stays_bounded()
 
 def test_an_unfinished_event_keeps_its_last_line_whole() -> None:
     assert event_data(b"data: [DONE]\n: bye\n") == b"[DONE]"
+
+
+@pytest.mark.parametrize("name", [b"", b"message_stop"])
+def test_an_event_that_is_written_is_one_event_whatever_blanks_its_json_has(name: bytes) -> None:
+    written = sse_event(b'{\n"a":\r\n\r\n 1}', name)
+    (frame,) = SseFramer().feed(written)
+    assert frame == written
+    data = event_data(frame)
+    assert data is not None
+    assert json.loads(data) == {"a": 1}

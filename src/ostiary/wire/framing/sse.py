@@ -67,3 +67,10 @@ def event_data(frame: bytes) -> bytes | None:
         if name == b"data":
             lines.append(value[1:] if value.startswith(b" ") else value)
     return b"\n".join(lines) if lines else None
+
+
+def sse_event(data: bytes, name: bytes = b"") -> bytes:
+    """An event of one line of data. Line breaks in `data`, a JSON text, are white space between its tokens."""
+    if b"\n" in data or b"\r" in data:
+        data = data.replace(b"\n", b" ").replace(b"\r", b" ")
+    return b"event: %s\ndata: %s\n\n" % (name, data) if name else b"data: %s\n\n" % data

@@ -43,6 +43,10 @@ def path(model: str, stream: bool) -> str:
     return f"/model/{quote(model, safe='')}/{'converse-stream' if stream else 'converse'}"
 
 
+def _encode_count(tokens: int) -> bytes:
+    return b'{"inputTokens":%d}' % tokens
+
+
 DIALECT = Dialect(
     name=NAME,
     endpoints=ENDPOINTS,
@@ -60,4 +64,5 @@ DIALECT = Dialect(
     decode_fault=decode_fault,
     ping=PING,
     stream_type=b"application/vnd.amazon.eventstream",
+    encode_count=_encode_count,
 )

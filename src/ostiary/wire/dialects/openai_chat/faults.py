@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.core.fault import Fault, Kind, Origin, Retry
+from ostiary.wire.framing.sse import sse_event
 
 
 class _Error(msgspec.Struct):
@@ -99,7 +100,7 @@ def encode_fault(fault: Fault) -> bytes:
 
 def encode_fault_event(fault: Fault) -> bytes:
     """The error as a server-sent event of a stream that has begun. No `[DONE]` follows it."""
-    return b"data: " + encode_fault(fault) + b"\n\n"
+    return sse_event(encode_fault(fault))
 
 
 def decode_fault(status: int, body: bytes, retry_after: float | None = None) -> Fault:

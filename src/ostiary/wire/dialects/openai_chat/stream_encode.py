@@ -59,6 +59,7 @@ from ostiary.wire.dialects.openai_chat.reply import (
 )
 from ostiary.wire.dialects.openai_chat.scores import encode_scores
 from ostiary.wire.dialects.openai_chat.values import DIALECT
+from ostiary.wire.framing.sse import sse_event
 
 _encode = msgspec.json.Encoder().encode
 
@@ -280,4 +281,4 @@ class StreamEncoder:
         document: dict[str, Any] = {**self._frame, "choices": choices}
         if self._include_usage:
             document["usage"] = usage
-        return b"data: " + _encode(with_rest(document, tuple(self._rest.values()), DIALECT)) + b"\n\n"
+        return sse_event(_encode(with_rest(document, tuple(self._rest.values()), DIALECT)))

@@ -39,6 +39,7 @@ from ostiary.wire.dialects.openai_responses.marks import DIALECT
 from ostiary.wire.dialects.openai_responses.output import Output
 from ostiary.wire.dialects.openai_responses.reply import lost_of, surrounded
 from ostiary.wire.dialects.openai_responses.response import INCOMPLETE, ended, frame
+from ostiary.wire.framing.sse import sse_event
 
 _encode = msgspec.json.Encoder().encode
 
@@ -222,7 +223,7 @@ class StreamEncoder:
     def _emit(self, kind: str, members: dict[str, Any]) -> None:
         event = {"type": kind, "sequence_number": self._number, **members}
         self._number += 1
-        self._written.append(b"event: %s\ndata: %s\n\n" % (kind.encode(), _encode(event)))
+        self._written.append(sse_event(_encode(event), kind.encode()))
 
     def _taken(self) -> bytes:
         written, self._written = b"".join(self._written), []

@@ -26,6 +26,10 @@ def _path(model: str, stream: bool) -> str:
     return "/responses"
 
 
+def _encode_count(tokens: int) -> bytes:
+    return b'{"object":"response.input_tokens","input_tokens":%d}' % tokens
+
+
 DIALECT: Dialect = Dialect(
     name=NAME,
     endpoints=ENDPOINTS,
@@ -42,4 +46,5 @@ DIALECT: Dialect = Dialect(
     encode_fault_event=encode_fault_event,
     decode_fault=decode_fault,
     ping=b": ping\n\n",
+    encode_count=_encode_count,
 )
