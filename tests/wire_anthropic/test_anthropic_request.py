@@ -347,6 +347,7 @@ def test_the_newer_version_takes_no_sampling_and_no_citations_of_users_and_no_do
     old, losses = written(conversation)
     assert (old["temperature"], old["top_p"], old["top_k"], losses) == (0.5, 1, 40, [])
     assert "citations" in old["messages"][0]["content"][0]
+    assert written(conversation, Profile(version="vertex-2023-10-16")) == (old, [])
     new, losses = written(conversation, NEW)
     assert {"temperature", "top_p", "top_k"}.isdisjoint(new)
     assert new["messages"][0]["content"] == [{"type": "text", "text": "a"}]

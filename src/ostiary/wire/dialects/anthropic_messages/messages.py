@@ -31,9 +31,14 @@ from ostiary.wire.dialects.anthropic_messages.parts import (
 )
 from ostiary.wire.profile import Profile
 
-STRICTER = "2026-10-21"  # the version since when some content is refused; versions are dates
+_STRICTER = "2026-10-21"  # the version since when some content is refused; versions are dates
 _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM}
 _BINDING = frozenset({CONTENT})
+
+
+def is_stricter(profile: Profile) -> bool:
+    """Whether a model is spoken to in version 2026-10-21 or later. Clouds name versions of their own, all older."""
+    return profile.version[:1].isdigit() and profile.version >= _STRICTER
 
 
 def decode_system(members: Members) -> list[Message]:
@@ -120,7 +125,7 @@ class TurnWriter:
     def __init__(self, profile: Profile, losses: list[Loss]) -> None:
         self._losses = losses
         self._marks = profile.cache_marks
-        self._stricter = profile.version >= STRICTER
+        self._stricter = is_stricter(profile)
         self._system: list[Any] = []
         self._plain_system: str | None = None
         self._turns: list[_Turn | msgspec.Raw] = []

@@ -26,7 +26,7 @@ from ostiary.wire.conversation.conversation import (
 )
 from ostiary.wire.conversation.members import EMPTY_LIST, Members, with_rest
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, find, inexpressible, losses_of
-from ostiary.wire.dialects.anthropic_messages.messages import STRICTER, TurnWriter, decode_system, decode_turn
+from ostiary.wire.dialects.anthropic_messages.messages import TurnWriter, decode_system, decode_turn, is_stricter
 from ostiary.wire.dialects.anthropic_messages.parts import (
     DIALECT,
     FLAG,
@@ -168,7 +168,7 @@ def _knobs(conversation: Conversation, losses: list[Loss]) -> dict[str, Any]:
 
 def _sampling(sampling: Sampling, profile: Profile, losses: list[Loss], *, reasoning: bool) -> dict[str, Any]:
     """The tuning knobs. `reasoning`: a word of another dialect asked for it, and most knobs do not go with it."""
-    taken = profile.sampling and profile.version < STRICTER and not reasoning
+    taken = profile.sampling and not is_stricter(profile) and not reasoning
     names = ("temperature", "top_p", "top_k") if taken else ()
     said = {name: value for name in Sampling.__struct_fields__ if (value := getattr(sampling, name)) is not None}
     losses += [Loss(LossKind.KNOB, f"sampling.{name}") for name in said if name not in names]
