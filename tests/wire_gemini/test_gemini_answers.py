@@ -398,6 +398,19 @@ def test_a_call_is_told_whole_and_what_follows_it_waits() -> None:
     ]
 
 
+def test_a_call_of_several_lines_is_one_event() -> None:
+    (part,) = parts_in(frames(PartStart(0, 0, ToolCall("1", "f", '{\r\n "a":\n1}')), PartEnd(0, 0), DONE))
+    assert part["functionCall"]["args"] == {"a": 1}
+    provider = Fault(Kind.UPSTREAM_REJECTED, "no", answer=b'{\n"error":{}\n}')
+    assert DIALECT.encode_fault_event(provider).count(b"\n") == 2
+
+
+def test_words_after_the_end_still_count_and_their_part_ends() -> None:
+    events = streamed(answer(candidate({"text": "a"})), answer(candidate({"text": "b"}, finish=None)))
+    assert events[-1] == PartEnd(0, 1)
+    assert fold(events).choices[0].parts == (Text("a"), Text("b"))
+
+
 def test_a_proof_at_the_end_of_a_part_is_told_without_words() -> None:
     documents = frames(
         PartStart(0, 0, Reasoning("")), PartDelta(0, 0, "hm"), PartEnd(0, 0, OWN),

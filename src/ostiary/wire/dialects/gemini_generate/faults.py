@@ -14,6 +14,7 @@ import msgspec
 
 from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.wire.dialects.gemini_generate.fields import encode
+from ostiary.wire.framing.sse import sse_event
 
 LARGEST_ERROR = 64 * 1024
 _STATUSES = {
@@ -117,7 +118,7 @@ def encode_fault(fault: Fault) -> bytes:
 
 def encode_fault_event(fault: Fault) -> bytes:
     """The error as a server-sent event of a stream that has begun. Nothing follows it."""
-    return b"data: " + encode_fault(fault) + b"\n\n"
+    return sse_event(encode_fault(fault))
 
 
 def decode_fault(status: int, body: bytes, retry_after: float | None = None) -> Fault:

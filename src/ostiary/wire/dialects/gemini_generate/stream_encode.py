@@ -39,6 +39,7 @@ from ostiary.wire.dialects.gemini_generate.citations import encode_citations
 from ostiary.wire.dialects.gemini_generate.faults import encode_fault, truncated
 from ostiary.wire.dialects.gemini_generate.fields import DIALECT, encode
 from ostiary.wire.dialects.gemini_generate.reply import candidate, closing, finished, is_block, joined, said
+from ostiary.wire.framing.sse import sse_event
 
 _Key = tuple[str, ...]
 
@@ -248,7 +249,7 @@ class StreamEncoder:
         return self._frame(encode({"candidates": [candidate(index, parts)], **self._names}))
 
     def _frame(self, chunk: bytes) -> bytes:
-        return b"data: " + chunk + b"\n\n"
+        return sse_event(chunk)
 
     def _fault(self, error: bytes) -> bytes:
         return self._frame(error)

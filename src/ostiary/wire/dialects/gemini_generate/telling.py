@@ -28,7 +28,7 @@ _WITHHELD = (
     *("IMAGE_RECITATION", "MODEL_ARMOR", "ESCALATION"),
 )
 # The reasons that say more than the pivot's keep their word.
-_REASONS = dict.fromkeys(_WITHHELD, Reason.CONTENT_FILTER) | {"CONTINUATION": Reason.LENGTH}
+_REASONS = {**{word: Reason.CONTENT_FILTER for word in _WITHHELD}, "CONTINUATION": Reason.LENGTH}  # noqa: C420
 _PLAIN = {"STOP": Reason.STOP, "MAX_TOKENS": Reason.LENGTH, "OTHER": Reason.OTHER}
 _WORDS = {
     Reason.STOP: "STOP",
@@ -96,7 +96,7 @@ class Telling:
         if word and not self.finished:
             events += self.end(finish_of(word, called=self._calls > 0))
         elif self.finished:
-            events += [*self._cited(), *self._asides()]
+            events += [*self._cited(), *self.close(), *self._asides()]
         return events
 
     def end(self, finish: Finish) -> list[Event]:
