@@ -129,7 +129,7 @@ MEDIA = st.one_of(
 )
 RAN = UnknownPart(US, "parts", raw({"executableCode": {"language": "PYTHON", "code": "1"}}))
 RESULT = UnknownPart(US, "parts", raw({"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}}))
-ASKED = st.one_of(st.builds(Text, WORDS, META), MEDIA, st.sampled_from([RAN, RESULT]))
+ASKED = st.one_of(st.builds(Text, SAID, META), MEDIA, st.sampled_from([RAN, RESULT]))
 
 
 def spoken(seals: st.SearchStrategy[Seal | None]) -> st.SearchStrategy[list[Part]]:
@@ -190,7 +190,7 @@ def messages(draw: st.DrawFn) -> list[Message | UnknownMessage]:
     told: list[Message | UnknownMessage] = []
     if draw(st.booleans()):
         told.append(
-            Message(Role.SYSTEM, tuple(draw(st.lists(st.builds(Text, WORDS, META), max_size=2))), rest=draw(ODD))
+            Message(Role.SYSTEM, tuple(draw(st.lists(st.builds(Text, SAID, META), max_size=2))), rest=draw(ODD))
         )
     named, open_calls = draw(st.booleans()), []
     for turn in range(draw(st.integers(0, 3))):

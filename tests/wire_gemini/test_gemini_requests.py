@@ -107,6 +107,15 @@ def test_a_tool_loop_of_another_dialect_is_told_in_turns_that_alternate() -> Non
     ]
 
 
+def test_words_that_are_none_are_left_out() -> None:
+    document, _ = sent(
+        Message(Role.SYSTEM, (Text(""),)), user(Text("a"), Text("")), model(Text(""), ToolCall("1", "f", "{}")),
+        tool("1", Text("")), model(Text("")), user(Text("b")),
+    )  # fmt: skip
+    assert "systemInstruction" not in document
+    assert [len(content["parts"]) for content in document["contents"]] == [1, 1, 2]
+
+
 def test_only_the_first_call_of_each_turn_without_a_proof_asks_not_to_be_checked() -> None:
     def signatures(*parts: Part, profile: Profile = ANY) -> list[str | None]:
         document, _ = sent(model(*parts), profile=profile)
@@ -127,6 +136,8 @@ def test_only_the_first_call_of_each_turn_without_a_proof_asks_not_to_be_checked
         ([user(Text("a")), user(Text("b"))], [Loss(LossKind.SHAPE, "messages.1")]),
         ([model(Text("a")), model(Image(Inline("image/png", "")))], [Loss(LossKind.SHAPE, "messages.1")]),
         ([model(Text("a"), Text("b"))], [Loss(LossKind.SHAPE, "messages.0")]),
+        ([user(Text("a"), Text(""))], [Loss(LossKind.SHAPE, "messages.0")]),
+        ([Message(Role.SYSTEM, (Text(""),)), user(Text("a"))], [Loss(LossKind.SHAPE, "messages.0")]),
         ([user(Text("a"), name="ann")], [Loss(LossKind.MARK, "messages.0.name")]),
         ([user(Text("a")), Message(Role.SYSTEM, (Text("b"),))], [Loss(LossKind.SHAPE, "messages.1")]),
         ([Message(Role.DEVELOPER, (Text("b"),))], [Loss(LossKind.SHAPE, "messages.0")]),

@@ -185,7 +185,9 @@ class _Writing:
             self._say(message, where)
 
     def _instruct(self, message: Message, where: str) -> None:
-        parts = [self._asked(part, f"{where}.parts.{index}") for index, part in enumerate(message.parts)]
+        parts = self._heard(message, where)
+        if message.parts and not parts:
+            return
         if message.role is Role.DEVELOPER or self.system is not None or self.contents:
             self._losses.append(Loss(LossKind.SHAPE, where))
         if self.system is None:
@@ -214,7 +216,14 @@ class _Writing:
                 self._losses.append(Loss(LossKind.SHAPE, where))
             said = (self._said(part, f"{where}.parts.{index}") for index, part in enumerate(message.parts))
             return [part for part in said if part is not None]
-        return [self._asked(part, f"{where}.parts.{index}") for index, part in enumerate(message.parts)]
+        return self._heard(message, where)
+
+    def _heard(self, message: Message, where: str) -> list[Any]:
+        """The parts of a turn that is not the model's. Texts without words are refused by Vertex AI, and left out."""
+        places = [(part, f"{where}.parts.{index}") for index, part in enumerate(message.parts) if not _silent(part)]
+        if len(places) < len(message.parts):
+            self._losses.append(Loss(LossKind.SHAPE, where))
+        return [self._asked(part, place) for part, place in places]
 
     def _asked(self, part: Part, where: str) -> Any:
         """A part of the user's."""
@@ -235,6 +244,8 @@ class _Writing:
             if part.hidden and part.seal is None:
                 return None
             return self._proven(part, encode_thought(part, where, self._losses), where)
+        if _silent(part):
+            return None
         if not isinstance(part, ToolCall):
             if isinstance(part, Text) and part.citations:
                 self._losses.append(Loss(LossKind.MARK, f"{where}.citations"))
@@ -255,6 +266,11 @@ class _Writing:
             self._losses.append(Loss(LossKind.SEAL, where))
             return document
         return sealed(document, seal.value)
+
+
+def _silent(part: Part) -> bool:
+    """Whether a part says nothing at all."""
+    return isinstance(part, Text) and not part.text and part.seal is None and not _own(part.rest)
 
 
 def _own(rest: Rest) -> bool:
