@@ -132,6 +132,48 @@ def stream(rig: Rig, effort: Effort) -> list[Figure]:
     ]
 
 
+def translation(rig: Rig, effort: Effort) -> list[Figure]:
+    """What a translated request and a translated chunk cost, against the same that is passed on in its own dialect."""
+    whole: list[float] = []
+    with rig.running_subject(gateway.ready(rig, "translation")) as subject:
+        for translated in (False, True):
+            rig.wrk(subject, min(2.0, effort.seconds), translated=translated)
+        for _ in range(effort.rounds):
+            results = [rig.wrk(subject, effort.seconds, translated=translated) for translated in (False, True)]
+            for result in results:
+                must_be_clean("translation", result.bad, result.errors)
+            whole.append(results[1].cpu_us / results[0].cpu_us)
+    port, chunks = free_port(), 200
+    upstream = rig.start(
+        "streaming-two", [sys.executable, "-m", "bench.stream_upstream", port, chunks, 10], port, "sk-none",
+        core=LOAD_CORE,
+    )  # fmt: skip
+    upstream.await_answer()
+    each: list[float] = []
+    costs: list[tuple[float, float]] = []
+    with (
+        rig.running_subject(upstream),
+        rig.running_subject(gateway.ready(rig, "translated-stream", upstream=port)) as subject,
+    ):
+        for kind in ("streams", "translated-streams"):
+            load(kind, subject.port, subject.key, 64, 64)
+        for _ in range(effort.rounds):
+            used = []
+            for kind in ("streams", "translated-streams"):
+                before = subject.cpu()
+                must_be_clean(kind, load(kind, subject.port, subject.key, 64, effort.streams)["bad"])
+                used.append((subject.cpu() - before) * 1e6 / (effort.streams * chunks))
+            costs.append((used[0], used[1]))
+            each.append(used[1] / used[0])
+    return [
+        Figure("CPU of a translated 1 kB chat, against one passed on", median(whole), "x", 2.0),
+        Figure(
+            "CPU of a translated chunk, against one passed on", median(each), "x", 2.5,
+            detail={"cpu_us_per_chunk": costs},
+        ),
+    ]  # fmt: skip
+
+
 def stall(rig: Rig, effort: Effort) -> list[Figure]:
     """How long a sign of life waits at p99 while 100 prompts of 300 kB a second are relayed."""
 
@@ -221,6 +263,7 @@ def cold_start(rig: Rig, effort: Effort) -> list[Figure]:
 FIGURES: dict[str, Callable[[Rig, Effort], list[Figure]]] = {
     "overhead": overhead,
     "stream": stream,
+    "translation": translation,
     "stall": stall,
     "keys": keys,
     "memory": memory,

@@ -18,7 +18,7 @@ from typing import cast
 
 import httptools
 import uvloop
-from bench.rig import CHAT, MODEL, PATH
+from bench.rig import CHAT, MESSAGES, MESSAGES_PATH, MODEL, PATH
 
 
 class Connection(asyncio.Protocol):
@@ -66,9 +66,9 @@ async def connect(port: int) -> Connection:
     return connection
 
 
-def post(key: str, body: bytes) -> bytes:
+def post(key: str, body: bytes, path: str = PATH) -> bytes:
     """The bytes of a chat request."""
-    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -128,9 +128,10 @@ async def paced(port: int, key: str, rate: float, seconds: float, size: int) -> 
     return {"requests": sent, "bad": bad, **quantiles(took)}
 
 
-async def streams(port: int, key: str, connections: int, total: int) -> dict[str, object]:
+async def streams(port: int, key: str, connections: int, total: int, *, translated: bool = False) -> dict[str, object]:
     """Read `total` streams, a new one on each connection as soon as one has ended."""
-    request = post(key, json.dumps({**json.loads(CHAT), "stream": True}).encode())
+    body, path = (MESSAGES, MESSAGES_PATH) if translated else (CHAT, PATH)
+    request = post(key, json.dumps({**json.loads(body), "stream": True}).encode(), path)
     first: list[float] = []
     chunks, bad, left, ended = 0, 0, total, 0
     finished = asyncio.Event()
@@ -197,6 +198,8 @@ def main(arguments: list[str]) -> None:
             work = paced(int(port), key, float(rate), float(seconds), int(size[0]) if size else 0)
         case ["streams", port, key, connections, total]:
             work = streams(int(port), key, int(connections), int(total))
+        case ["translated-streams", port, key, connections, total]:
+            work = streams(int(port), key, int(connections), int(total), translated=True)
         case ["probe", port, seconds]:
             work = probe(int(port), float(seconds))
         case _:

@@ -62,6 +62,18 @@ ANSWER = json.dumps(
         "system_fingerprint": "fp_bench",
     }
 )
+# The same question in another dialect, which a provider of OpenAI's has to be asked in translation.
+MESSAGES_PATH = "/v1/messages"
+_turns = json.loads(CHAT)["messages"]
+MESSAGES = json.dumps(
+    {
+        "model": MODEL,
+        "system": _turns[0]["content"],
+        "messages": _turns[1:],
+        "temperature": 0.2,
+        "max_tokens": 64,
+    }
+)
 NGINX = """
 worker_processes 1; pid {name}.pid; error_log stderr error;
 events {{ worker_connections 4096; }}
@@ -289,11 +301,24 @@ class Rig:
         finally:
             self.stop(subject)
 
-    def wrk(self, subject: Subject, seconds: float, *, connections: int = 64, keys: Sequence[str] = ()) -> Load:
-        """Load a server as fast as it answers, with its key or with several in turn."""
+    def wrk(
+        self,
+        subject: Subject,
+        seconds: float,
+        *,
+        connections: int = 64,
+        keys: Sequence[str] = (),
+        translated: bool = False,
+    ) -> Load:
+        """Load a server as fast as it answers, with its key or with several in turn.
+
+        Args:
+            translated: ask in the other dialect.
+        """
         names = self.folder / "keys.txt"
         names.write_text("\n".join(keys or [subject.key]))
-        environment = {**os.environ, "BENCH_KEYS": str(names), "BENCH_BODY": CHAT}
+        environment = {**os.environ, "BENCH_KEYS": str(names), "BENCH_BODY": MESSAGES if translated else CHAT}
+        path = MESSAGES_PATH if translated else PATH
         options = [
             "-t1",
             f"-c{connections}",
@@ -304,7 +329,7 @@ class Rig:
             "-s",
             HERE / "chat.lua",
         ]
-        command = pinned(LOAD_CORE, ["wrk", *options, f"http://127.0.0.1:{subject.port}{PATH}"])
+        command = pinned(LOAD_CORE, ["wrk", *options, f"http://127.0.0.1:{subject.port}{path}"])
         before = subject.cpu()
         done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
         return parse_wrk(done.stdout, subject.cpu() - before)

@@ -17,8 +17,9 @@ prompt (the plain rate stands for all), discounts by hour, batch or service tier
 provider runs (searches, sandboxes), cache writes kept for an hour, pictures by size or quality, pictures and video in a
 prompt at a rate of their own, reranks of more than one search unit. A source's zero is not a price: it is unknown.
 
-The table is one object of bytes, a row per line in the order of the lines, and is never parsed as a whole: a look-up
-halves it until it has the line, and parses that.
+A table is one object of bytes, a row per line in the order of the lines, and is never parsed as a whole: a look-up
+halves it until it has the line, and parses that. An operator's own rows are a second such table, asked first: what one
+of them says stands in place of what the shipped row says, and what it does not say stays.
 """
 
 from __future__ import annotations
@@ -30,75 +31,87 @@ from importlib.resources import files
 
 import msgspec
 
+from ostiary.catalog.facts import ModelFacts, Row, facts_of
 from ostiary.catalog.provider import Provider
-from ostiary.core.price import Price
+
+__all__ = ["ModelFacts", "Models", "Provenance", "Source", "load_models"]
 
 _DATE = re.compile(r"-(?:20\d\d-[01]\d-[0-3]\d|20\d\d[01]\d[0-3]\d)$")
 
 
-class ModelFacts(msgspec.Struct, frozen=True):
-    """What is known of a model. `name` is the key of the row; a price or limit that is None is unknown.
-
-    `mode` is one of chat, completion, responses, embedding, image_generation, audio_transcription, audio_speech,
-    rerank and moderation. The limits count tokens.
-    """
-
-    price: Price | None
-    mode: str
-    max_input_tokens: int | None
-    max_output_tokens: int | None
-    name: str
-
-
 class Source(msgspec.Struct, frozen=True):
-    """A package whose figures are in the table."""
+    """A package whose figures are in the table: its wheel, and the wheel's SHA-256 in hexadecimal."""
 
     name: str
     version: str
     license: str
+    sha256: str = ""
 
 
 class Provenance(msgspec.Struct, frozen=True):
-    """Where the table comes from: the day its sources were fetched (YYYY-MM-DD), and which they are."""
+    """Where a table comes from: the day its sources were fetched (YYYY-MM-DD), and which they are.
 
-    as_of: str
-    sources: tuple[Source, ...]
+    `capabilities` are the names of the bits in its lines.
+    """
 
-
-class _Row(msgspec.Struct, array_like=True, frozen=True):
-    key: str
-    owner: str
-    mode: str
-    max_input_tokens: int | None
-    max_output_tokens: int | None
-    price: Price | None
+    as_of: str = ""
+    sources: tuple[Source, ...] = ()
+    capabilities: tuple[str, ...] = ()
 
 
 class Models:
-    """The model table, as bytes: a line of provenance, then sorted lines, one per model, `["key","owner",…]`."""
+    """A model table, as bytes: a line of provenance, then sorted lines, one per model, `["key","owner",…]`.
 
-    def __init__(self, table: bytes) -> None:
+    Args:
+        table: the whole of it, every line ended.
+        over: another one, whose rows stand before this one's.
+    """
+
+    def __init__(self, table: bytes, over: Models | None = None) -> None:
         self._table = table
         self._first = table.index(b"\n") + 1
-        self._row = msgspec.json.Decoder(_Row)
+        self._row = msgspec.json.Decoder(Row)
+        self._over = over
+        self._names = self.provenance().capabilities
 
     def provenance(self) -> Provenance:
         """Where the figures come from."""
         return msgspec.json.decode(self._table[: self._first], type=Provenance)
+
+    def under(self, over: Models) -> Models:
+        """The same table with the rows of another before its own."""
+        return Models(self._table, over)
 
     def find(self, provider: Provider, upstream_model: str, base_model: str | None = None) -> ModelFacts | None:
         """Facts of the model that a deployment of `provider` serves, None if the table has no row for it."""
         names = provider.price_names or (provider.name,)
         for model in _spellings(base_model or upstream_model):
             for name in names:
-                if row := self._find(f"{name}/{model}"):
-                    return _facts(row)
-            row = self._find(model)
-            if row and (base_model or row.owner in names):
-                return _facts(row)
+                if facts := self.row(f"{name}/{model}"):
+                    return facts
+            facts = self.row(model)
+            if facts and (base_model or facts.owner in names):
+                return facts
         return None
 
-    def _find(self, key: str) -> _Row | None:
+    def row(self, key: str) -> ModelFacts | None:
+        """The facts below a key, whoever serves the model."""
+        row = self._find(key)
+        mine = facts_of(row, self._names) if row else None
+        theirs = self._over.row(key) if self._over else None
+        if mine is None or theirs is None:
+            return theirs or mine
+        return _merged(mine, theirs)
+
+    def __iter__(self) -> Iterator[ModelFacts]:
+        """The rows of this table, in the order of its lines; those before it are not among them."""
+        start = self._first
+        while start < len(self._table):
+            end = self._table.index(b"\n", start) + 1
+            yield facts_of(self._row.decode(self._table[start:end]), self._names)
+            start = end
+
+    def _find(self, key: str) -> Row | None:
         sought = b"[" + msgspec.json.encode(key) + b","
         low, high = self._first, len(self._table)
         while low < high:  # both at the start of a line
@@ -125,8 +138,12 @@ def _spellings(model: str) -> Iterator[str]:
         yield plain
 
 
-def _facts(row: _Row) -> ModelFacts:
-    return ModelFacts(row.price, row.mode, row.max_input_tokens, row.max_output_tokens, row.key)
+def _merged(facts: ModelFacts, over: ModelFacts) -> ModelFacts:
+    """The facts with those in their place that `over` states."""
+    stated = {name: value for name in over.__struct_fields__ if (value := getattr(over, name)) not in (None, "", {})}
+    stated["capabilities"] = {**facts.capabilities, **over.capabilities}
+    stated["source"] = facts.source
+    return msgspec.structs.replace(facts, **stated)
 
 
 @cache

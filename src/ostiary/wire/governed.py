@@ -104,6 +104,7 @@ REFUSED = frozenset(
         "proxy",
         "ssl_verify",
         "http_client",
+        "inference_geo",
         "guardrails",
         "disable_global_guardrails",
     }

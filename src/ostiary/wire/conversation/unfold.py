@@ -23,7 +23,8 @@ from ostiary.wire.conversation.reply import Choice, Reply
 
 
 def unfold(reply: Reply) -> Iterator[Event]:
-    """The events of a whole answer, choice by choice and part by part; usage comes last."""
+    """The events of a whole answer, choice by choice and part by part; usage comes last. Proofs of words and calls
+    stand at their start, where every dialect has a place for them."""
     yield Opened(reply.id, reply.model, reply.tier)
     for extra in reply.rest:
         yield Aside(None, extra)
@@ -46,12 +47,12 @@ def _choice(choice: Choice) -> Iterator[Event]:
 def _part(choice: int, index: int, part: Part) -> Iterator[Event]:
     match part:
         case Text(text=text):
-            yield PartStart(choice, index, msgspec.structs.replace(part, text="", citations=(), seal=None))
+            yield PartStart(choice, index, msgspec.structs.replace(part, text="", citations=()))
             if text:
                 yield PartDelta(choice, index, text)
             for citation in part.citations:
                 yield Cited(choice, index, citation)
-            yield PartEnd(choice, index, part.seal)
+            yield PartEnd(choice, index)
         case Reasoning(text=text):
             yield PartStart(choice, index, msgspec.structs.replace(part, text="", seal=None))
             if text:
@@ -63,10 +64,10 @@ def _part(choice: int, index: int, part: Part) -> Iterator[Event]:
                 yield PartDelta(choice, index, text)
             yield PartEnd(choice, index)
         case ToolCall(arguments=text):
-            yield PartStart(choice, index, msgspec.structs.replace(part, arguments="", seal=None))
+            yield PartStart(choice, index, msgspec.structs.replace(part, arguments=""))
             if text:
                 yield PartDelta(choice, index, text)
-            yield PartEnd(choice, index, part.seal)
+            yield PartEnd(choice, index)
         case _:
             yield PartStart(choice, index, part)
             yield PartEnd(choice, index)
