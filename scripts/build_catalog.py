@@ -4,16 +4,18 @@ It must not guess: a price that `Usage` cannot measure, or that its source gives
 
     python scripts/build_catalog.py --litellm litellm-*.whl --genai-prices genai_prices-*.whl --as-of 2026-11-23
 
-The second wheel is imported, and needs its dependencies (pydantic, httpx2) installed. Prints what it kept, what it
-refused, and where the two sources disagree: read those lists before committing a new table.
+It needs this package installed, and the dependencies of the second wheel (pydantic, httpx2), which is imported. Prints
+what it kept, what it refused, and where the two sources disagree: read those lists, and `ostiary catalog diff` with the
+table as it was, before committing a new one. The head of the table holds the hashes of the wheels; a wheel of the same
+version with another hash is refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import importlib
-import json
 import sys
 import zipfile
 from collections import Counter
@@ -21,6 +23,13 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from ostiary.catalog.facts import CAPABILITIES, ModelFacts, line_of
+from ostiary.catalog.models import Models, Provenance, Source
+from ostiary.catalog.published import count, implausible, published_facts, read_published
+from ostiary.core.price import Price
 
 TABLE = Path(__file__).parent.parent / "src" / "ostiary" / "catalog" / "data" / "models.jsonl"
 LITELLM_JSON = "litellm/model_prices_and_context_window_backup.json"
@@ -112,10 +121,10 @@ def genai_price(prices: Any, types: Any) -> Rates | None:
         plain = value.base if isinstance(value, types.TieredPrices) else value
         scale = 10**6 if unit == "requests_kcount" else 10**9
         rates[GENAI_TEXT_UNITS[unit]] = int((Decimal(plain) * scale).to_integral_value())
-    return present(**rates)
+    return {name: value for name, value in rates.items() if value}
 
 
-def genai_rows(wheel: Path, as_of: datetime.date) -> Iterator[Row]:
+def genai_facts(wheel: Path, as_of: datetime.date) -> Iterator[ModelFacts]:
     sys.path.insert(0, str(wheel))
     types = importlib.import_module("genai_prices.types")
     for provider in importlib.import_module("genai_prices.data").providers:
@@ -129,27 +138,48 @@ def genai_rows(wheel: Path, as_of: datetime.date) -> Iterator[Row]:
                 continue
             for name in sorted(genai_ids(model, types)):
                 if "output" in rates and not any(word in name for word in NOT_CHAT):
-                    yield prefix + name, owner, "chat", count(model.context_window), None, rates
+                    mode = "chat"
                 elif "output" not in rates and "embed" in name and rates.keys() == {"input"}:
-                    yield prefix + name, owner, "embedding", count(model.context_window), None, rates
+                    mode = "embedding"
+                else:
+                    continue
+                window = count(model.context_window)
+                # A prompt is never longer than the window, and the source knows no other limit.
+                yield ModelFacts(
+                    Price(**rates), mode, window, None, prefix + name, owner, context_window=window, source=1
+                )
 
 
-def disagreements(first: Mapping[str, Row], second: Mapping[str, Row]) -> Iterator[str]:
+def with_window(facts: ModelFacts, other: ModelFacts | None) -> ModelFacts:
+    """With the context window of the other source, unless it is smaller than what the first says goes in."""
+    window = other.context_window if other else None
+    if window is None or window < max(facts.max_input_tokens or 0, facts.max_output_tokens or 0):
+        return facts
+    return msgspec.structs.replace(facts, context_window=window)
+
+
+def disagreements(first: Mapping[str, ModelFacts], second: Mapping[str, ModelFacts]) -> Iterator[str]:
     """Where the sources differ by more than a hundredth in a plain rate."""
     for key in sorted(first.keys() & second.keys()):
-        ours, theirs = first[key][5] or {}, second[key][5] or {}
-        for name in ("input", "output"):
-            if name in ours and name in theirs and abs(ours[name] - theirs[name]) * 100 > theirs[name]:
-                yield f"{key}: {name} {ours[name] / 10**9:g} against {theirs[name] / 10**9:g} dollars per million"
+        ours, theirs = first[key].price, second[key].price
+        if ours is None or theirs is None:
+            continue
+        for name, mine, other in (("input", ours.input, theirs.input), ("output", ours.output, theirs.output)):
+            if mine and other and abs(mine - other) * 100 > other:
+                yield f"{key}: {name} {mine / 10**9:g} against {other / 10**9:g} dollars per million"
 
 
-def wheel_version(wheel: Path) -> str:
+def source_of(name: str, wheel: Path) -> Source:
     """A wheel's file name is `{distribution}-{version}-{tags}.whl`."""
-    return wheel.name.split("-")[1]
+    return Source(name, wheel.name.split("-")[1], "MIT", hashlib.sha256(wheel.read_bytes()).hexdigest())
 
 
-def compact(value: object) -> str:
-    return json.dumps(value, separators=(",", ":")) + "\n"
+def refuse_other_wheels(sources: tuple[Source, ...]) -> None:
+    """Stop at a wheel that is not the one which the table was made from, and says that it is."""
+    known = {(one.name, one.version): one.sha256 for one in Models(TABLE.read_bytes()).provenance().sources}
+    for source in sources:
+        if known.get((source.name, source.version)) not in (None, "", source.sha256):
+            sys.exit(f"{source.name} {source.version} is not the wheel that the table names")
 
 
 def main() -> None:
@@ -159,34 +189,29 @@ def main() -> None:
     parser.add_argument("--as-of", type=datetime.date.fromisoformat, required=True, help="day the wheels were fetched")
     options = parser.parse_args()
 
+    sources = source_of("litellm", options.litellm), source_of("genai-prices", options.genai_prices)
+    refuse_other_wheels(sources)
     with zipfile.ZipFile(options.litellm) as archive:
-        source = json.loads(archive.read(LITELLM_JSON), parse_float=Decimal)
-    first = {row[0]: row for row in litellm_rows(source)}
-    second = {row[0]: row for row in genai_rows(options.genai_prices, options.as_of)}
+        published = read_published(archive.read(LITELLM_JSON))
+    second = {facts.name: facts for facts in genai_facts(options.genai_prices, options.as_of)}
+    first = {facts.name: with_window(facts, second.get(facts.name)) for facts in published_facts(published)}
     # The first source knows the modes and the keys, so it wins; the second fills what it lacks.
-    added = {key: row for key, row in second.items() if key not in source}
+    added = {key: facts for key, facts in second.items() if key not in published}
     rows = first | added
-    for key, row in rows.items():
-        if complaint := nonsense(row):
+    for key, facts in rows.items():
+        if complaint := implausible(facts):
             print(f"{key}: {complaint} cannot be meant; left unknown")
-            rows[key] = (*row[:5], None)
+            rows[key] = msgspec.structs.replace(facts, price=None)
 
-    head = {
-        "as_of": options.as_of.isoformat(),
-        "sources": [
-            {"name": "litellm", "version": wheel_version(options.litellm), "license": "MIT"},
-            {"name": "genai-prices", "version": wheel_version(options.genai_prices), "license": "MIT"},
-        ],
-    }
+    head = msgspec.json.encode(Provenance(options.as_of.isoformat(), sources, CAPABILITIES)) + b"\n"
     # Sorted as text, because the loader searches by halves.
-    lines = [compact(head), *sorted(compact(row) for row in rows.values())]
-    TABLE.write_text("".join(lines), encoding="ascii")
+    TABLE.write_bytes(b"".join([head, *sorted(map(line_of, rows.values()))]))
 
     for line in disagreements(first, second):
         print(line)
-    priced = Counter(row[2] for row in rows.values() if row[5])
+    priced = Counter(facts.mode for facts in rows.values() if facts.price)
     print(f"{len(rows)} models, {len(added)} of them from genai-prices alone; {TABLE.stat().st_size:,} bytes")
-    for mode, total in sorted(Counter(row[2] for row in rows.values()).items()):
+    for mode, total in sorted(Counter(facts.mode for facts in rows.values()).items()):
         print(f"  {mode}: {total}, priced {priced[mode]}")
 
 

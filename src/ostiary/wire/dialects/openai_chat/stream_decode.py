@@ -27,7 +27,7 @@ from ostiary.wire.conversation.events import (
     PartStart,
     Scored,
 )
-from ostiary.wire.conversation.members import Members
+from ostiary.wire.conversation.members import UNREADABLE, Members
 from ostiary.wire.conversation.parts import Part, Reasoning, Refusal, Seal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.unknown import Extra, Rest
 from ostiary.wire.dialects.openai_chat.citations import take_citations
@@ -60,6 +60,35 @@ _PER_KIND = 1 << 20  # the index of a part: its kind's rank times this, plus its
 _GROWING: dict[int, Part] = {TEXT: Text(""), REFUSAL: Refusal("")}
 
 
+class _PlainDelta(msgspec.Struct, forbid_unknown_fields=True):
+    content: str
+    role: str | None = None
+
+
+class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True):
+    index: int
+    delta: _PlainDelta
+    logprobs: None = None
+    finish_reason: None = None
+
+
+class _PlainChunk(msgspec.Struct, forbid_unknown_fields=True):
+    """A chunk that says nothing but more words: nearly every one. It is read without taking it apart."""
+
+    id: str
+    model: str
+    choices: tuple[_PlainChoice]
+    object: str | None = None
+    created: int | None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
+    usage: None = None
+    obfuscation: str | None = None
+
+
+_plain = msgspec.json.Decoder(_PlainChunk).decode
+
+
 class StreamDecoder:
     """Reads one stream: bytes in any pieces in, events out."""
 
@@ -70,6 +99,7 @@ class StreamDecoder:
         self._usage: Usage | None = None
         self._asides: dict[tuple[str, ...], Extra] = {}
         self._over = False  # nothing counts any more
+        self._frame: tuple[str, str, str | None, str | None] | None = None  # of the last chunk: names and remarks
 
     @property
     def over(self) -> bool:
@@ -101,11 +131,27 @@ class StreamDecoder:
         if said.strip() == _DONE:
             self._over = True
             return [event for choice in self._choices.values() for event in choice.end(None)]
+        more = self._more_words(said)
+        if more is not None:
+            return more
         members = readable(said)
         if members is None or error_of(members):
             self._over = True
             return [Failed.of(bad_answer() if members is None else hidden_error(said))]
         return self._chunk(members)
+
+    def _more_words(self, said: bytes) -> list[Event] | None:
+        """The one event of a chunk that only goes on with its choice's words; None where it may say more."""
+        try:
+            chunk = _plain(said)
+        except UNREADABLE:
+            return None
+        frame = chunk.id, chunk.model, chunk.system_fingerprint, chunk.service_tier
+        if frame != self._frame:  # seen for the first time: the long way tells what is new
+            self._frame = frame
+            return None
+        choice = self._choices.get(chunk.choices[0].index)
+        return None if choice is None else choice.more_words(chunk.choices[0].delta.content)
 
     def _chunk(self, members: Members) -> list[Event]:
         events: list[Event] = []
@@ -183,6 +229,11 @@ class _Telling:
         if word is not None and not self.finished:
             events += self.end(word)
         return events
+
+    def more_words(self, text: str) -> list[Event] | None:
+        """The event for more of words that have begun; None where they have not."""
+        index = TEXT * _PER_KIND
+        return [PartDelta(self._index, index, text)] if text and index in self._open else None
 
     def end(self, word: str | None) -> list[Event]:
         """The end of this choice, unless it has come already."""
