@@ -24,6 +24,7 @@ from ostiary.core.snapshot import Deployment, Timeouts
 MAX_STARS = 4
 
 _OTHER_NAMES = ("base_url", "aws_bedrock_runtime_endpoint")  # of api_base
+RESPONSES = "responses"  # mode of models that are not served as chat completions
 _GOVERNED = frozenset({"model", "stream"})
 _NOT_SHOWN = frozenset({"id", "custom_tokenizer"})
 
@@ -160,10 +161,13 @@ def _deployment(
 def as_reached(plain: Deployment, provider: Provider, profiles: Profiles) -> Deployment:
     """With how its model is spoken to at its provider, and what is known of the model's family."""
     variant = variant_of(provider, plain.upstream_model) or Variant(match=())
+    dialects = variant.dialects or provider.dialects
+    if plain.mode == RESPONSES and "openai_chat" in dialects:
+        dialects = ("openai_responses",)
     return msgspec.structs.replace(
         plain,
         paths=tuple({**provider.paths, **variant.paths}.items()),
-        dialects=variant.dialects or provider.dialects,
+        dialects=dialects,
         embedding=variant.embedding or provider.embedding,
         rerank=variant.rerank or provider.rerank,
         profile=profiles.find(provider, plain.upstream_model, plain.max_output_tokens),
