@@ -1,6 +1,7 @@
 """Makes `.venv` hold exactly what the lock files say, and nothing happens where it already does.
 
-It must not install anything without a hash, or build a dependency: only wheels named in a lock file, and this project.
+It must not install anything without a hash, or build a dependency: only wheels named in a lock file, this project, and
+for the tests of clients an older generation of libraries in `.venv/older` and packages for Node in `.venv/js`.
 
 usage: environment.py run | dev
 """
@@ -8,6 +9,8 @@ usage: environment.py run | dev
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,12 +24,15 @@ LOCKS: dict[str, dict[str, tuple[str, ...]]] = {
     "run": {"requirements.lock": ()},
     "dev": {"requirements-dev.lock": (), "requirements-llm.lock": ("--no-deps",)},
 }
+OLDER_LOCK = "requirements-older.lock"
+JS_LOCKS = ("tests/clients/js/package.json", "tests/clients/js/package-lock.json")
 
 
 def fingerprint(purpose: str) -> str:
     """The state of the files that decide what is installed for `purpose`, as a hex digest."""
     digest = hashlib.sha256()
-    for name in (*LOCKS[purpose], "pyproject.toml"):
+    clients = (OLDER_LOCK, *JS_LOCKS) if purpose == "dev" else ()
+    for name in (*LOCKS[purpose], *clients, "pyproject.toml"):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
@@ -37,10 +43,27 @@ def usable() -> bool:
     return PYTHON.exists() and subprocess.run([PYTHON, "-c", probe], check=False, capture_output=True).returncode == 0
 
 
-def pip(*arguments: str) -> None:
-    """Run the environment's pip, quietly."""
+def pip(*arguments: str, python: Path = PYTHON) -> None:
+    """Run an environment's pip, quietly."""
     options = ("--quiet", "--disable-pip-version-check", "--no-input")
-    subprocess.run([PYTHON, "-m", "pip", "install", *options, *arguments], cwd=ROOT, check=True)
+    subprocess.run([python, "-m", "pip", "install", *options, *arguments], cwd=ROOT, check=True)
+
+
+def prepare_clients() -> None:
+    """What the tests of client libraries need beside `.venv` itself: `.venv/older` and `.venv/js`."""
+    older, js = VENV / "older", VENV / "js"
+    print(f"Installing {OLDER_LOCK} into .venv/older", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", older], check=True)
+    wheels = ("--require-hashes", "--only-binary=:all:", "--requirement", OLDER_LOCK)
+    pip(*wheels, python=older / "bin" / "python")
+    print("Installing tests/clients/js into .venv/js", flush=True)
+    js.mkdir(exist_ok=True)
+    for name in JS_LOCKS:
+        shutil.copy(ROOT / name, js)
+    # Node and npm are wheels of requirements-dev.lock
+    npm = (PYTHON.with_name("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--silent")
+    path = f"{PYTHON.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    subprocess.run(npm, cwd=js, env={**os.environ, "PATH": path}, check=True)
 
 
 def prepare(purpose: str) -> None:
@@ -56,6 +79,8 @@ def prepare(purpose: str) -> None:
         print(f"Installing {name}", flush=True)
         pip("--require-hashes", "--only-binary=:all:", *options, "--requirement", name)
     pip("--no-deps", "--no-build-isolation", "--editable", ".")  # the build backend is in the lock files
+    if purpose == "dev":
+        prepare_clients()
     stamp.write_text(wanted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-llm.lock"]
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-llm.lock", "requirements-older.lock"]
 # Written so that this file does not contain what it looks for.
 # The brackets keep the names themselves out of this file.
 REGISTRIES = re.compile(
@@ -50,6 +51,14 @@ def test_lock_files_name_no_address(root: Path, name: str) -> None:
 @pytest.mark.parametrize("name", LOCKS)
 def test_every_requirement_is_pinned_and_hashed(root: Path, name: str) -> None:
     assert unhashed((root / name).read_text()) == []
+
+
+def test_the_lock_file_of_javascript_packages_holds_hashes_and_no_addresses(root: Path) -> None:
+    text = (root / "tests" / "clients" / "js" / "package-lock.json").read_text()
+    assert "://" not in text
+    (_, *packages) = json.loads(text)["packages"].values()
+    assert packages
+    assert [package for package in packages if not package["integrity"].startswith("sha512-")] == []
 
 
 def test_a_requirement_without_hash_or_version_is_noticed() -> None:

@@ -1,0 +1,126 @@
+"""One gateway and a scripted provider of every dialect behind it. It must not know a client.
+
+A model is called `<provider>-<scenario>-<mark>`; the mark is of one conversation, so that what a provider has seen and
+complains of is found again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from lines import CACHED, THOUGHT_TOKENS
+from scripted import Provider, scripted
+from voices_anthropic import KEY as ANTHROPIC_KEY
+from voices_anthropic import Messages, VertexMessages
+from voices_bedrock import ACCESS_KEY, REGION, SECRET_KEY, Converse
+from voices_gemini import KEY as GEMINI_KEY
+from voices_gemini import TOKEN as VERTEX_TOKEN
+from voices_gemini import Generate, VertexGenerate
+from voices_openai import KEY as OPENAI_KEY
+from voices_openai import Chat, Responses
+from voices_others import COHERE_KEY, OLLAMA_KEY, Cohere, Ollama
+
+from ostiary.testing.factories import configuration
+from ostiary.testing.gateway import Gateway, running_gateway
+
+# public prefix -> what it is at the provider, and the credential; `@` stands for the address
+DEPLOYMENTS: Mapping[str, dict[str, Any]] = {
+    "openai": {"model": "openai/gpt-5-*", "api_key": OPENAI_KEY},
+    "compatible": {"model": "hosted_vllm/deepseek-*", "api_key": OPENAI_KEY},
+    "anthropic": {"model": "anthropic/claude-sonnet-4-5-*", "api_key": ANTHROPIC_KEY},
+    "gemini": {"model": "gemini/gemini-2.5-flash-*", "api_key": GEMINI_KEY},
+    "vertex": {"model": "vertex_ai/gemini-2.5-pro-*", "api_key": VERTEX_TOKEN},
+    "vertexclaude": {"model": "vertex_ai/claude-sonnet-4-5@20250929-*", "api_key": VERTEX_TOKEN},
+    "bedrock": {
+        "model": "bedrock/eu.anthropic.claude-sonnet-4-5-20250929-v1:0-*",
+        "aws_access_key_id": ACCESS_KEY,
+        "aws_secret_access_key": SECRET_KEY,
+        "aws_region_name": REGION,
+    },
+    "cohere": {"model": "cohere/command-a-03-2025-*", "api_key": COHERE_KEY},
+    "ollama": {"model": "ollama_chat/qwen3-*", "api_key": OLLAMA_KEY},
+}
+PROVIDERS = tuple(DEPLOYMENTS)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a provider tells: tokens taken from its cache, and tokens of thought, 0 where it does not count them."""
+
+    cached: int = CACHED
+    reasoning: int = 0
+
+
+FACTS: Mapping[str, Facts] = {
+    "openai": Facts(reasoning=THOUGHT_TOKENS),
+    "compatible": Facts(reasoning=THOUGHT_TOKENS),
+    "anthropic": Facts(reasoning=THOUGHT_TOKENS),
+    "gemini": Facts(reasoning=THOUGHT_TOKENS),
+    "vertex": Facts(reasoning=THOUGHT_TOKENS),
+    "vertexclaude": Facts(reasoning=THOUGHT_TOKENS),
+    "bedrock": Facts(),
+    "cohere": Facts(),
+    "ollama": Facts(cached=0),
+}
+
+
+class House:
+    """The gateway, its providers by public prefix, and a virtual key."""
+
+    def __init__(self, gateway: Gateway, providers: Mapping[str, Provider]) -> None:
+        self.gateway = gateway
+        self.providers = providers
+        self.key = gateway.key()
+
+    @property
+    def url(self) -> str:
+        """The gateway's origin."""
+        return self.gateway.url
+
+    def check(self, provider: str, mark: str, requests: int) -> None:
+        """Assert that a conversation reached its provider in so many requests, rightly and without the client's key."""
+        there = self.providers[provider]
+        assert there.complaints(mark) == []
+        seen = there.requests(mark)
+        assert len(seen) == requests, [request.body for request in seen]
+        for request in seen:
+            known = [*request.headers, ("path", request.path), ("query", request.query), ("body", str(request.body))]
+            assert not [name for name, value in known if self.key in value]
+
+
+def model_of(provider: str, scenario: str) -> tuple[str, str]:
+    """A model for one conversation, and its mark."""
+    mark = secrets.token_hex(5)
+    return f"{provider}-{scenario}-{mark}", mark
+
+
+@contextmanager
+def opened() -> Iterator[House]:
+    """A running house."""
+    voices = {
+        "openai": (Chat(), Responses()),
+        "compatible": (Chat(),),
+        "anthropic": (Messages(),),
+        "gemini": (Generate(),),
+        "vertex": (VertexGenerate(),),
+        "vertexclaude": (VertexMessages(),),
+        "bedrock": (Converse(),),
+        "cohere": (Cohere(),),
+        "ollama": (Ollama(),),
+    }
+    with ExitStack() as stack:
+        providers = {name: stack.enter_context(scripted(*spoken)) for name, spoken in voices.items()}
+        rows = [
+            {"model_name": f"{name}-*", "litellm_params": params | {"api_base": providers[name].url}}
+            for name, params in DEPLOYMENTS.items()
+        ]
+        config = configuration(
+            *rows,
+            router_settings={"num_retries": 0, "disable_cooldowns": True},
+            ostiary={"ledger": {"flush_seconds": 0.05}},
+        )
+        yield House(stack.enter_context(running_gateway(config)), providers)
