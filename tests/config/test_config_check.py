@@ -132,6 +132,8 @@ def test_every_used_setting_of_our_own_block_changes_what_is_loaded(tmp_path: Pa
     texts = {"ostiary.upstream.proxy": "'http://p:1'", "ostiary.upstream.ca_file": "/ca.pem"}
     plain = load(None, {})
     special = {"ostiary.edge.max_connections_per_ip": "7", "ostiary.upstream.use_environment_proxy": "true"}
+    texts["ostiary.catalog_file"] = "rows.json"
+    (tmp_path / "rows.json").write_text("{}", encoding="utf-8")
     for path, setting in by_path().items():
         if not path.startswith("ostiary.") or setting.shape is Shape.SECTION:
             continue
@@ -143,8 +145,8 @@ def test_every_used_setting_of_our_own_block_changes_what_is_loaded(tmp_path: Pa
         file.write_text(text, encoding="utf-8")
         loaded = load(str(file), {})
         assert loaded.ok, path
-        changed = (loaded.ostiary, loaded.limits, loaded.routing) != (plain.ostiary, plain.limits, plain.routing)
-        assert changed, path
+        before, after = ((of.ostiary, of.limits, of.routing, of.catalog) for of in (plain, loaded))
+        assert before != after, path
 
 
 def test_defaults_of_our_own_block_are_the_documented_ones() -> None:

@@ -29,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
         from ostiary.cli import vault  # likewise
 
         return vault.run(asked, dict(os.environ))
+    if asked.command == "catalog":
+        from ostiary.cli import catalog  # likewise
+
+        return catalog.run(asked)
     return _serve(asked)
 
 
@@ -71,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--dev", action="store_true", help="accept weak admin keys")
     _add_backup(commands)
     add_vault(commands)
+    _add_catalog(commands)
     return parser
 
 
@@ -82,6 +87,17 @@ def _add_backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         command.add_argument("file", help="the backup")
         command.add_argument("-c", "--config", help="configuration file, as for serve")
         command.add_argument("--keystore", action="store_true", help="the keystore (wrapped keys), not the database")
+
+
+def _add_catalog(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    catalog = commands.add_parser("catalog", help="what is known of models: prices, limits, capabilities")
+    verbs = catalog.add_subparsers(dest="verb", required=True, metavar="VERB")
+    show = verbs.add_parser("show", help="what is known of one model")
+    show.add_argument("model", help="its name in the table, or provider/model as in a configuration")
+    diff = verbs.add_parser("diff", help="what another table would change; 0: nothing, 1: something, 2: unreadable")
+    diff.add_argument("file", help="a price table of the shape LiteLLM publishes, or a models.jsonl")
+    for verb in (show, diff):
+        verb.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _port(text: str) -> int:

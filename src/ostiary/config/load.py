@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from ostiary.config.adminkey import weakness
+from ostiary.config.attached import attached
 from ostiary.config.document import Document, read
 from ostiary.config.models import block, credential_entries, model_entries
 from ostiary.config.node import Node
@@ -58,8 +59,10 @@ def load(path: str | None, environ: Mapping[str, str], *, dev: bool = False) -> 
     router, litellm = block(values.get("router_settings")), block(values.get("litellm_settings"))
     general, own = block(values.get("general_settings")), block(values.get("ostiary"))
     edge = block(own.get("edge"))
+    rows, catalog = attached(own, "catalog_file", "ostiary.catalog_file", path, survey)
+    files = (*document.files, rows) if rows else document.files
     return Loaded(
-        files=document.files,
+        files=files,
         models=tuple(model_entries(_rows(values, "model_list"), _nodes(root, "model_list"), survey)),
         credentials=credential_entries(_rows(values, "credential_list"), _nodes(root, "credential_list"), survey),
         aliases=aliases(router, survey),
@@ -72,6 +75,7 @@ def load(path: str | None, environ: Mapping[str, str], *, dev: bool = False) -> 
             block(litellm.get("default_key_generate_params")), block(litellm.get("upperbound_key_generate_params"))
         ),
         ostiary=_ostiary(own, edge, survey),
+        catalog=catalog,
         environment=environment,
         places=survey.places,
         findings=tuple(survey.findings),

@@ -58,5 +58,8 @@ OSTIARY_SETTINGS: tuple[Setting, ...] = (
          "How long keys in use go on while the database cannot be reached.", "3600", least=0),
     used("ostiary.store.strict_tls", Shape.FLAG,
          "Refuse a PostgreSQL beyond this machine whose certificate is not verified (`sslmode=verify-full`).", "false"),
+    used("ostiary.catalog_file", Shape.TEXT,
+         "Rows that win over the shipped model table: a file of the shape that LiteLLM publishes its price table in "
+         "(JSON), relative to this one. A row names what it changes."),
     used("ostiary.demo", Shape.FLAG, "Offer the built-in `demo` model beside the configured ones.", "false"),
 )  # fmt: skip

@@ -202,6 +202,7 @@ class Loaded(msgspec.Struct, frozen=True):
     pass_throughs: tuple[object, ...] = ()  # rows as written
     new_keys: NewKeys = NewKeys()
     ostiary: OstiarySettings = OstiarySettings()
+    catalog: bytes = b""  # the file of the operator's own rows of the model table
     environment: Environment = msgspec.field(default_factory=lambda: Environment({}))
     places: Mapping[str, Place] = MappingProxyType({})
     findings: tuple[Finding, ...] = ()

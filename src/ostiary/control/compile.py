@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from ostiary.catalog.models import Models
 from ostiary.catalog.profiles import load_profiles
 from ostiary.config.models import stored_entry
 from ostiary.config.problem import Problem, Severity
 from ostiary.config.shapes import Loaded, ModelEntry
 from ostiary.control.deployments import Built, deployments_of, place_of
 from ostiary.control.groups import checked_routing, grouped, with_aliases
+from ostiary.control.ownrows import with_own_rows
 from ostiary.control.passthroughs import pass_throughs
-from ostiary.control.sources import Models, Providers, Sources, UnusableError
+from ostiary.control.sources import Providers, Sources, UnusableError
 from ostiary.core.price import FREE, PriceState
 from ostiary.core.snapshot import AuthStyle, Deployment, PolicySnapshot
 
@@ -59,12 +61,13 @@ def compile_snapshot(
     Args:
         loaded: the configuration; its own problems are not repeated.
         stored: rows of the store, whose mistakes are warnings: they must not keep the gateway from starting.
-        providers, models: the tables that ship with the package.
+        providers, models: the tables that ship with the package; own rows of the configuration win over the latter.
         revision: the number of this policy.
         admin_digest: the keyed digest of the admin key.
         demo: offer the built-in model although others are configured.
     """
-    sources = Sources(loaded, providers, models, load_profiles())
+    table, of_rows = with_own_rows(models, loaded)
+    sources = Sources(loaded, providers, table, load_profiles())
     problems: list[Problem] = []
     built = _Rows(problems, loaded.defaults.ignore_invalid)
     for entry in loaded.models:
@@ -92,7 +95,7 @@ def compile_snapshot(
         admin_digest=admin_digest,
         key_header=loaded.general.key_header,
     )
-    return Compiled(snapshot, (*problems, *found, *more, *remarks))
+    return Compiled(snapshot, (*of_rows, *problems, *found, *more, *remarks))
 
 
 def demo_deployment() -> Deployment:
