@@ -30,9 +30,11 @@ from ostiary.config.shapes import (
 )
 from ostiary.config.survey import Survey
 from ostiary.core.secret import Secret
-from ostiary.core.snapshot import LimitSettings
+from ostiary.core.snapshot import KeepSettings, LimitSettings
 
 MEBIBYTE = 1024 * 1024
+KEPT_BYTES, MOST_KEPT_BYTES = MEBIBYTE, 4 * MEBIBYTE
+MOST_KEPT_SECONDS = 30 * 86_400
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -226,7 +228,26 @@ def _ostiary(own: Mapping[str, object], edge: Mapping[str, object], survey: Surv
         store=_struct(StoreSettings, block(own.get("store"))),
         drain_seconds=_struct(OstiarySettings, {"drain_seconds": own.get("drain_seconds")}).drain_seconds,
         demo=own.get("demo") is True,
+        keep=_keep(block(own.get("responses")).get("keep"), survey),
     )
+
+
+def _keep(value: object, survey: Survey) -> KeepSettings | None:
+    """Whether responses may be kept: not, where anything about it is wrong."""
+    if not isinstance(value, dict):
+        return None
+    name = "ostiary.responses.keep"
+    seconds, most_bytes = _number(value.get("seconds")), _get(value, "most_bytes", int) or KEPT_BYTES
+    if seconds is None:
+        if f"{name}.seconds" not in survey.places:
+            survey.problems.append(error(survey.places[name], name, "expected `seconds`: how long"))
+        return None
+    for setting, number, most in (("seconds", seconds, MOST_KEPT_SECONDS), ("most_bytes", most_bytes, MOST_KEPT_BYTES)):
+        if number > most:
+            place = survey.places[f"{name}.{setting}"]
+            survey.problems.append(error(place, f"{name}.{setting}", f"expected {most} at most"))
+            return None
+    return KeepSettings(seconds, most_bytes)
 
 
 def _struct(kind: type[S], values: Mapping[str, object]) -> S:

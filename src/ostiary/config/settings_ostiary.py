@@ -58,6 +58,12 @@ OSTIARY_SETTINGS: tuple[Setting, ...] = (
          "How long keys in use go on while the database cannot be reached.", "3600", least=0),
     used("ostiary.store.strict_tls", Shape.FLAG,
          "Refuse a PostgreSQL beyond this machine whose certificate is not verified (`sslmode=verify-full`).", "false"),
+    used("ostiary.responses", Shape.SECTION, "State of the Responses API."),
+    used("ostiary.responses.keep", Shape.SECTION,
+         "Responses may be kept, sealed, for their owners to go on from. Without this block none is."),
+    used("ostiary.responses.keep.seconds", Shape.NUMBER, "How long; 30 days at most.", least=1),
+    used("ostiary.responses.keep.most_bytes", Shape.WHOLE,
+         "Longest conversation that is kept, in bytes; 4194304 at most.", "1048576", least=1024),
     used("ostiary.catalog_file", Shape.TEXT,
          "Rows that win over the shipped model table: a file of the shape that LiteLLM publishes its price table in "
          "(JSON), relative to this one. A row names what it changes."),

@@ -9,7 +9,7 @@ import msgspec
 
 from ostiary.config.problem import Finding, Place, Problem, Severity
 from ostiary.core.secret import Secret
-from ostiary.core.snapshot import LimitSettings, RoutingSettings
+from ostiary.core.snapshot import KeepSettings, LimitSettings, RoutingSettings
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -160,7 +160,10 @@ class NewKeys(msgspec.Struct, frozen=True):
 
 
 class OstiarySettings(msgspec.Struct, frozen=True):
-    """The `ostiary:` block, as far as it is not part of `Loaded.routing` and `Loaded.limits`."""
+    """The `ostiary:` block, as far as it is not part of `Loaded.routing` and `Loaded.limits`.
+
+    `keep` says that responses may be kept.
+    """
 
     edge: EdgeSettings = EdgeSettings()
     upstream: UpstreamSettings = UpstreamSettings()
@@ -169,6 +172,7 @@ class OstiarySettings(msgspec.Struct, frozen=True):
     store: StoreSettings = StoreSettings()
     drain_seconds: float = 600.0
     demo: bool = False
+    keep: KeepSettings | None = None
 
 
 class ModelDefaults(msgspec.Struct, frozen=True):

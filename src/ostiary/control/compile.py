@@ -92,6 +92,7 @@ def compile_snapshot(
         pass_throughs=given,
         routing=routing,
         limits=loaded.limits,
+        keep=loaded.ostiary.keep,
         admin_digest=admin_digest,
         key_header=loaded.general.key_header,
     )

@@ -38,6 +38,7 @@ class VirtualKey(msgspec.Struct, frozen=True):
     allowed_routes: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     drop_params: bool | None = None  # may knobs be left out that a provider has no word for; None: as the deployment
+    store_responses: bool | None = None  # False: its responses are not kept, whatever is allowed otherwise
     spend: Nano = 0
     spend_from: float = 0.0
     admin: bool = False

@@ -144,13 +144,20 @@ class LimitSettings(msgspec.Struct, frozen=True):
     default_output_estimate: int = 1024  # output tokens reserved where the request names no cap
 
 
+class KeepSettings(msgspec.Struct, frozen=True):
+    """That responses may be kept: for so many seconds, and of so many bytes of conversation at most."""
+
+    seconds: float
+    most_bytes: int
+
+
 class PolicySnapshot(msgspec.Struct, frozen=True):
     """All policy of one revision.
 
     `groups` maps a public name to its deployments; `patterns` are the wildcard names in order of precedence (longest
     literal part first); `aliases` map further public names to a group; `hidden` names are not listed. `native` maps a
     provider to its deployments that are open for native pass-through; those of `pass_throughs` are in `deployments`
-    too, and in no group.
+    too, and in no group. `keep` says whether responses may be kept, None where nobody's may.
     """
 
     revision: int
@@ -164,6 +171,7 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
     pass_throughs: tuple[PassThrough, ...] = ()
     routing: RoutingSettings = RoutingSettings()
     limits: LimitSettings = LimitSettings()
+    keep: KeepSettings | None = None
     admin_digest: bytes = b""
     key_header: str = ""  # a further header that may carry the virtual key, lower-case
     settings: Mapping[str, object] = MappingProxyType({})

@@ -21,6 +21,8 @@ from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import find_group, listed, may_use, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route, WrongMethod
+from ostiary.gateway.responses import Responses
+from ostiary.gateway.stored_responses import NAMES, StoredResponses
 from ostiary.wire.dialects.openai_chat import raw
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
 from ostiary.wire.registry import DIALECTS
@@ -31,6 +33,12 @@ _OWN_ENDPOINTS = (
     Endpoint("models.get", Operation.RAW, "GET", "/models/{id}", _NONE),
 )
 _MODEL_PREFIXES = ("/openai/deployments/", "/engines/", "/v1/engines/")
+# Endpoints with a state of their own: what is asked for may go on from something that is kept.
+_EXCHANGES: dict[str, type[Exchange]] = {
+    "responses": Responses,
+    "responses.input_tokens": Responses,
+    **dict.fromkeys(NAMES, StoredResponses),
+}
 _JSON_HEAD = b"content-type: application/json\r\n"
 _encode = msgspec.json.Encoder().encode
 
@@ -147,8 +155,7 @@ class FrontDoor:
         elif name == "models.get":
             await self._answer(inbound, lambda request: self._model(request, route.item))
         else:
-            exchange = Exchange(self._plane, inbound, route)
-            await exchange.run()
+            await _EXCHANGES.get(name, Exchange)(self._plane, inbound, route).run()
 
     async def _answer(self, inbound: Inbound, make: Answerer) -> None:
         try:

@@ -49,13 +49,15 @@ class Attempts:
 
     Args:
         pinned: only the first group can answer, since the object asked about lives there.
+        alone: the same, for what is charged like any other.
     """
 
-    __slots__ = ("_exchange", "_pinned", "_plane", "_settings")
+    __slots__ = ("_alone", "_exchange", "_pinned", "_plane", "_settings")
 
-    def __init__(self, exchange: Tried, *, pinned: bool) -> None:
+    def __init__(self, exchange: Tried, *, pinned: bool, alone: bool = False) -> None:
         self._exchange = exchange
         self._pinned = pinned
+        self._alone = alone or pinned
         self._plane = exchange.plane
         self._settings = exchange.snapshot.routing
 
@@ -96,7 +98,7 @@ class Attempts:
     def _fallbacks(self, name: str, fault: Fault, tried: set[str]) -> list[Choice]:
         """The groups to try after `name`. One the key may not use is as if it were not there."""
         exchange = self._exchange
-        if self._pinned or "disable_fallbacks" in exchange.own:
+        if self._alone or "disable_fallbacks" in exchange.own:
             return []
         found: list[Choice] = []
         for fallback in fallbacks_for(exchange.snapshot, name, fault):

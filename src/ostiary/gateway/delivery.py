@@ -29,11 +29,12 @@ class Delivery(Ending):
     Attributes:
         provider: the dialect that the attempt under way speaks; `translation`: into it, where it is not the client's.
         counts: the request only asks how long it is.
-        pinned: only one deployment can answer.
+        pinned: only one deployment can answer, about what lives there; it is not charged for.
+        alone: only the deployments of the model asked for can answer.
         judged: the lines of the file that this is about were authorised.
     """
 
-    __slots__ = ("counts", "judged", "meter", "pinned", "provider", "route", "translation")
+    __slots__ = ("alone", "counts", "judged", "meter", "pinned", "provider", "route", "translation")
 
     def __init__(self, plane: Plane, inbound: Inbound, record: Record, route: Route) -> None:
         super().__init__(plane, inbound, record, dialect_of(route, inbound.query))
@@ -43,6 +44,7 @@ class Delivery(Ending):
         self.provider: Dialect = self.dialect
         self.translation: Translation | None = None
         self.pinned = False
+        self.alone = False
         self.judged = False
 
     def answer(self, body: bytes, kind: bytes) -> None:

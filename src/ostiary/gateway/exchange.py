@@ -187,7 +187,7 @@ class Exchange(Sending):
 
     async def _attempt(self, group: str, deployments: tuple[Deployment, ...]) -> None:
         """Try targets until one has answered. A stream's client side exists before, so that silence can be filled."""
-        attempts = Attempts(self, pinned=self.pinned)
+        attempts = Attempts(self, pinned=self.pinned, alone=self.alone)
         if not self.ask.stream:
             await attempts.run(self.ask.model, group, deployments)
             return

@@ -1,4 +1,4 @@
-"""Files and batches: things that live at a provider and belong to a caller. It must not keep a table of them.
+"""Files, batches and responses that live at a provider and belong to a caller. It must not keep a table of them.
 
 The id a caller gets is not the provider's: it carries the deployment where the object lives, its owner, the provider's
 id and whether the lines of the file were judged, under a keyed MAC. So a foreign or forged id is refused without asking
@@ -28,11 +28,13 @@ from ostiary.wire.dialects.openai_chat.raw import FormAsk, read_form
 from ostiary.wire.governed import Ask, read
 
 MARK = "ost-"
+RESPONSE = "resp_"
 MAC_BYTES = 16
 LINES_AT_ONCE = 100  # of a batch file, before other requests get their turn
 _ID_MEMBERS = ("id", "input_file_id", "output_file_id", "error_file_id")
 _GIVEN_MEMBERS = ("id", "input_file_id")  # of those, what a request may have brought
 _MODEL_FIELDS = ("model", "target_model_names")
+_OF_RESPONSES = b"response\0"  # before what the MAC covers: no content of a file's name begins like that
 
 # the deployments of a public name, and that name -> the same, with a wildcard's stars filled
 Specific: TypeAlias = Callable[[tuple[Deployment, ...], str], tuple[Deployment, ...]]
@@ -169,10 +171,49 @@ class Objects:
 
     def name(self, deployment: Deployment, key: VirtualKey, upstream_id: str, *, judged: bool) -> str:
         """The id under which the key's owner knows an object."""
-        content = msgspec.msgpack.encode((deployment.id, _owner(key), upstream_id, judged))
         prefix = "batch_" if upstream_id.startswith("batch") else "file-"
-        sealed = base64.urlsafe_b64encode(self._mac(content)[:MAC_BYTES] + content).rstrip(b"=").decode()
-        return f"{prefix}{MARK}{sealed}"
+        return self._named(prefix, msgspec.msgpack.encode((deployment.id, owner_of(key), upstream_id, judged)))
+
+    def response_name(self, deployment: Deployment, key: VirtualKey, upstream_id: str) -> str:
+        """The id under which the key's owner knows a response that a provider keeps."""
+        content = (deployment.id, key.organization_id, owner_of(key), upstream_id)
+        return self._named(RESPONSE, msgspec.msgpack.encode(content), _OF_RESPONSES)
+
+    def open_response(self, snapshot: PolicySnapshot, key: VirtualKey, name: str) -> tuple[Deployment, str]:
+        """The deployment and the provider's id behind a response's name. Content is its owner's only, and no
+        administrator's.
+
+        Raises:
+            Fault: NOT_FOUND for a name that was never given, was given to somebody else, or whose home is gone.
+        """
+        content = self._content(name, _OF_RESPONSES)
+        deployment_id, org_id, owner, upstream_id = msgspec.msgpack.decode(content, type=tuple[str, str, str, str])
+        deployment = snapshot.deployments.get(deployment_id)
+        if deployment is None or (org_id, owner) != (key.organization_id, owner_of(key)):
+            raise absent()
+        if not may_use(snapshot, key, deployment.model_name):
+            raise absent()
+        return deployment, upstream_id
+
+    def _named(self, prefix: str, content: bytes, domain: bytes = b"") -> str:
+        mac = self._mac(domain + content)[:MAC_BYTES]
+        return f"{prefix}{MARK}{base64.urlsafe_b64encode(mac + content).rstrip(b'=').decode()}"
+
+    def _content(self, name: str, domain: bytes = b"") -> bytes:
+        """What a name carries, if it was given here.
+
+        Raises:
+            Fault: NOT_FOUND.
+        """
+        _, mark, text = name.partition(MARK)
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise absent() from None
+        mac, content = raw[:MAC_BYTES], raw[MAC_BYTES:]
+        if not mark or not hmac.compare_digest(mac, self._mac(domain + content)[:MAC_BYTES]):
+            raise absent()
+        return content
 
     def open(self, snapshot: PolicySnapshot, key: VirtualKey, name: str) -> tuple[Deployment, str, bool]:
         """The deployment and the provider's id behind a name, and whether its lines were judged.
@@ -180,20 +221,13 @@ class Objects:
         Raises:
             Fault: NOT_FOUND for a name that was never given, was given to somebody else, or whose home is gone.
         """
-        _, mark, text = name.partition(MARK)
-        try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            raise _absent() from None
-        mac, content = raw[:MAC_BYTES], raw[MAC_BYTES:]
-        if not mark or not hmac.compare_digest(mac, self._mac(content)[:MAC_BYTES]):
-            raise _absent()
+        content = self._content(name)
         deployment_id, owner, upstream_id, judged = msgspec.msgpack.decode(content, type=tuple[str, str, str, bool])
         deployment = snapshot.deployments.get(deployment_id)
-        if deployment is None or not (key.admin or owner == _owner(key)):
-            raise _absent()
+        if deployment is None or not (key.admin or owner == owner_of(key)):
+            raise absent()
         if not may_use(snapshot, key, deployment.model_name):
-            raise _absent()
+            raise absent()
         return deployment, upstream_id, judged
 
     def renamed(self, body: bytes, deployment: Deployment, key: VirtualKey, *, judged: bool) -> bytes:
@@ -231,12 +265,13 @@ def _content_type(inbound: Inbound) -> bytes:
     return next((value for name, value in inbound.headers if name == b"content-type"), b"")
 
 
-def _owner(key: VirtualKey) -> str:
+def owner_of(key: VirtualKey) -> str:
     """Who shares an object: the team, else the user, else the key alone. A user named like a team is not that team."""
     if key.team_id:
         return f"team:{key.team_id}"
     return f"user:{key.user_id}" if key.user_id else f"key:{key.id}"
 
 
-def _absent() -> Fault:
+def absent() -> Fault:
+    """The answer for what is not there, or not for the caller."""
     return Fault(Kind.NOT_FOUND, "there is no such object")

@@ -20,6 +20,7 @@ from ostiary.gateway.upstream.origin import Origin, origin_of
 from ostiary.wire.conversation.conversation import Conversation
 from ostiary.wire.dialect import Dialect
 from ostiary.wire.dialects.openai_chat.request import decode_request
+from ostiary.wire.registry import DIALECTS
 
 USER_AGENT = "ostiary"
 _IN_PATH = "/:@!$&'()*+,=~"
@@ -33,7 +34,7 @@ class Call(msgspec.Struct, frozen=True):
         item: the provider's id of a file or batch, for paths that name one.
         chat: the dialect of a conversation, whichever endpoint it came by; `stream`: and it is to be a stream.
         below: the path below the base URL, ready, in place of the endpoint's.
-        query: with its mark, for a path that is relayed as it stands.
+        query: with its mark, for a path that is relayed as it stands, or of what is asked about an item.
     """
 
     endpoint: Endpoint
@@ -141,6 +142,8 @@ class Outbound:
             return self._chat_path(call.chat, call.model, stream=call.stream)
         if call.below:
             return f"{self.deployment.base_path}{call.below}{self._version}"
+        if call.item and call.endpoint.dialect != "openai_chat":
+            return self._below_chat(DIALECTS[call.endpoint.dialect], call)
         return self._path(call.endpoint, call.model, call.item) + call.query
 
     def _chat_path(self, dialect: Dialect, model: str, *, stream: bool) -> str:
@@ -155,6 +158,13 @@ class Outbound:
         if dialect.name == "openai_chat":
             return f"{deployment.base_path}/openai/deployments/{segment(model)}{below}{self._version}"
         return f"{deployment.base_path}/openai/v1{below}"  # what is newer than deployments has no other address
+
+    def _below_chat(self, dialect: Dialect, call: Call) -> str:
+        """The path of an item that stands below the one where it was made."""
+        path, _, version = self._chat_path(dialect, call.model, stream=False).partition("?")
+        _, _, tail = call.endpoint.path.partition("{id}")
+        query = "&".join(part for part in (version, call.query.removeprefix("?")) if part)
+        return f"{path}/{segment(call.item)}{tail}" + (f"?{query}" if query else "")
 
     @property
     def _version(self) -> str:

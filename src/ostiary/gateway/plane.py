@@ -18,6 +18,7 @@ from ostiary.gateway.objects import Objects
 from ostiary.gateway.outbound import Outbound
 from ostiary.gateway.policy.authorise import find_group
 from ostiary.gateway.policy.keys import KeyIndex
+from ostiary.gateway.remembered import Remembered
 from ostiary.gateway.routing.health import Health
 from ostiary.gateway.routing.plan import upstream_name
 from ostiary.gateway.signing.signer import Signers
@@ -56,6 +57,7 @@ class Plane:
     Args:
         refused: told of requests that were turned away before they had a caller (for metrics).
         priced: a deployment of one model with the facts the catalog has of it, for wildcards.
+        responses: where responses are kept for their owners; None: nowhere, whatever is allowed.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Plane:
         objects: Objects,
         priced: Callable[[Deployment], Deployment],
         signers: Signers,
+        responses: Remembered | None = None,
     ) -> None:
         self.keys = keys
         self.ledger = ledger
@@ -84,6 +87,7 @@ class Plane:
         self.loop = loop
         self.refused = refused
         self.objects = objects
+        self.responses = responses
         self._priced = priced
         self._signers = signers
         self._counter = -1

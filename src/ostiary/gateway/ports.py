@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from ostiary.core.fault import Fault, Kind
+from ostiary.core.kept import KeptResponse
 from ostiary.core.key import VirtualKey
 from ostiary.core.operation import Endpoint
 from ostiary.core.record import Record
@@ -111,6 +112,34 @@ class KeySource(Protocol):
 
         Raises:
             Fault: UNAVAILABLE when the store cannot be asked. Never answers None in its place.
+        """
+        ...
+
+
+class ResponseStore(Protocol):
+    """Where responses are kept for their owners. One of another organisation or owner is as if it were not there."""
+
+    async def put(self, responses: Sequence[KeptResponse]) -> None:
+        """Keep them. One that is there already stays; those of an organisation without keys are let go of.
+
+        Raises:
+            Fault: UNAVAILABLE when the store cannot be asked.
+        """
+        ...
+
+    async def get(self, org_id: str, owner: str, response_id: str) -> KeptResponse | None:
+        """One that has not expired, None where there is none.
+
+        Raises:
+            Fault: UNAVAILABLE when the store cannot be asked.
+        """
+        ...
+
+    async def delete(self, org_id: str, owner: str, response_id: str) -> bool:
+        """Forget one; False where there was none.
+
+        Raises:
+            Fault: UNAVAILABLE when the store cannot be asked.
         """
         ...
 

@@ -151,11 +151,15 @@ class Sending(Delivery):
             created = self.record.started // 1000
             self._answering = Answering(id=self.record.id, created=created, model=ask.model, asked=asked)
         strict = is_strict(self.account.key, target, ask.own)
-        self.translation = Translation(self.dialect, self.provider, self._answering, strict=strict)
+        self.translation = self.translated(self._answering, strict=strict)
         defaults = self.plane.outbound(target).defaults if target.defaults else None
         body = self.translation.request(target, defaults, stream=ask.stream)
         self.losses = self.translation.losses
         return body
+
+    def translated(self, answering: Answering, *, strict: bool) -> Translation:
+        """The translation of a request that `answering` tells."""
+        return Translation(self.dialect, self.provider, answering, strict=strict)
 
     async def rejected(self, response: Response) -> Fault:
         """What an answer means that is an error."""

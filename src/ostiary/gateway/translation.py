@@ -59,17 +59,21 @@ class Translation:
 
     Args:
         strict: refuse what would have to be left out of the request.
+        told: what the client is told that it asked, where that is not what is sent.
 
     Attributes:
         losses: what could not be said so far, on either way.
     """
 
-    __slots__ = ("_answering", "_client", "_provider", "_strict", "losses")
+    __slots__ = ("_answering", "_client", "_provider", "_strict", "_told", "losses")
 
-    def __init__(self, client: Dialect, provider: Dialect, answering: Answering, *, strict: bool) -> None:
+    def __init__(
+        self, client: Dialect, provider: Dialect, answering: Answering, *, strict: bool, told: Answering | None = None
+    ) -> None:
         self._client = client
         self._provider = provider
         self._answering = answering
+        self._told = told or answering
         self._strict = strict
         self.losses: list[Loss] = []
 
@@ -99,7 +103,7 @@ class Translation:
         """
         reply = self._provider.decode_reply(body)
         try:
-            encoded = self._client.encode_reply(reply, self._answering)
+            encoded = self._client.encode_reply(reply, self._told)
         except Fault as fault:
             raise unsayable(fault) from None
         self.losses += encoded.losses
@@ -116,7 +120,7 @@ class Translation:
 
     def tap(self) -> TranslatingTap:
         """What translates a stream."""
-        return TranslatingTap(self._provider.decoder(), self._client.encoder(self._answering), self.losses)
+        return TranslatingTap(self._provider.decoder(), self._client.encoder(self._told), self.losses)
 
 
 class TranslatingTap:

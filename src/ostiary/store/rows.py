@@ -80,6 +80,7 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
             allowed_routes=self.allowed_routes,
             tags=self.tags,
             drop_params=_flag(self.metadata.get("drop_params")),
+            store_responses=_flag(self.metadata.get("store_responses")),
             spend=self.spend,
             spend_from=self.spend_from / MILLISECONDS,
             revision=self.revision,

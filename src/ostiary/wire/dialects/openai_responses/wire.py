@@ -5,7 +5,7 @@ Source: official Python SDK 3.54, `resources.responses`.
 
 from __future__ import annotations
 
-from ostiary.core.operation import Endpoint, Operation
+from ostiary.core.operation import BodyKind, Endpoint, Meter, Operation
 from ostiary.wire.dialect import Dialect
 from ostiary.wire.dialects.openai_responses.faults import decode_fault, encode_fault, encode_fault_event
 from ostiary.wire.dialects.openai_responses.marks import DIALECT as NAME
@@ -15,9 +15,14 @@ from ostiary.wire.dialects.openai_responses.stream_decode import StreamDecoder
 from ostiary.wire.dialects.openai_responses.stream_encode import StreamEncoder
 from ostiary.wire.dialects.openai_responses.usage import read_usage
 
+_RAW, _NO_BODY = Operation.RAW, BodyKind.NONE
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("responses", Operation.CHAT, "POST", "/responses", streams=True, dialect=NAME),
     Endpoint("responses.input_tokens", Operation.COUNT, "POST", "/responses/input_tokens", dialect=NAME),
+    Endpoint("responses.get", _RAW, "GET", "/responses/{id}", _NO_BODY, Meter.REQUESTS, dialect=NAME),
+    Endpoint("responses.delete", _RAW, "DELETE", "/responses/{id}", _NO_BODY, Meter.REQUESTS, dialect=NAME),
+    Endpoint("responses.cancel", _RAW, "POST", "/responses/{id}/cancel", _NO_BODY, Meter.REQUESTS, dialect=NAME),
+    Endpoint("responses.items", _RAW, "GET", "/responses/{id}/input_items", _NO_BODY, Meter.REQUESTS, dialect=NAME),
 )
 
 
