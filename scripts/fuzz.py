@@ -143,7 +143,7 @@ def _goldens(name: str) -> Iterable[Path]:
 
 def fuzz_one(name: str, corpus: Path, seconds: int) -> None:
     """Fuzz one target in this process; it ends the process."""
-    import atheris  # heavy, and only here
+    import atheris  # type: ignore[import-untyped,unused-ignore]  # heavy, and only here
 
     atheris.instrument_all()
     options = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-rss_limit_mb=2048", "-print_final_stats=0"]
