@@ -21,7 +21,7 @@ import uvicorn
 from ostiary.catalog.models import load_models
 from ostiary.catalog.profiles import load_profiles
 from ostiary.catalog.providers import load_providers
-from ostiary.cli.chores import retention, shred_what_is_due
+from ostiary.cli.chores import forget_expired, retention, shred_what_is_due
 from ostiary.cli.clock import SystemClock
 from ostiary.cli.house import House, Options
 from ostiary.cli.reload import refuse_errors
@@ -47,6 +47,7 @@ from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.objects import Objects
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.keys import KeyIndex
+from ostiary.gateway.remembered import Remembered
 from ostiary.gateway.signing.signer import Signers
 from ostiary.gateway.upstream.pool import Upstream
 from ostiary.gateway.upstream.proxy import ignored_variables
@@ -58,6 +59,7 @@ from ostiary.store.instance import Store
 from ostiary.store.keys import KeyRepository
 from ostiary.store.models import ModelRepository
 from ostiary.store.names import Names
+from ostiary.store.responses import ResponseRepository
 from ostiary.store.sealing import Alarm
 from ostiary.store.urls import sqlite_file
 from ostiary.store.usage import UsageRepository
@@ -129,6 +131,8 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
     )
     shared = SharedReads(keys, lambda: index.changes)
     index = KeyIndex(digest, shared, ledger.account, clock)
+    kept = ResponseRepository(store.database, keyring, clock, store.default_org, alarm=alarm)
+    remembered = Remembered(kept, clock, failed=_not_kept)
     signers = Signers(clock, lambda why: log().warning("no credential for a provider", problem=why))
     plane = Plane(
         keys=index,
@@ -143,6 +147,7 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         objects=Objects(lambda content: hmac.digest(object_key, content, "sha256")),
         priced=_priced,
         signers=signers,
+        responses=remembered,
     )
     admin_digest, new_key = _admin(loaded, directory, digest, keyring.region)
     if new_key:
@@ -170,6 +175,8 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         book=book,
         names=names,
         usage=UsageRepository(store.database, names, store.default_org),
+        kept=kept,
+        remembered=remembered,
         tally=tally,
         status=Status(),
     )
@@ -190,6 +197,10 @@ def _tampered(table: str, row: str) -> None:
 
 def _broken(table: str, row: str) -> None:
     log().critical("a sealed value does not open", table=table, row=row)
+
+
+def _not_kept(fault: Fault) -> None:
+    log().error("the store did not take responses that are to be kept; trying again", problem=fault.public)
 
 
 def _priced(deployment: Deployment) -> Deployment:
@@ -290,6 +301,8 @@ async def _serve(house: House, listeners: list[socket.socket]) -> None:
     house.start(house.sync_journal(), "sync")
     house.start(house.watch.run(), "store")
     house.start(retention(house).run(), "retention")
+    house.start(house.remembered.run(), "responses")
+    house.start(forget_expired(house), "expiry")
     house.start(shred_what_is_due(house), "shred")
     if house.loaded.files:
         house.start(house.watch_files(), "watch")

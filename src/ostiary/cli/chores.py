@@ -15,6 +15,7 @@ from ostiary.vault.shred import Certified, Shredding, delay_of
 if TYPE_CHECKING:
     from ostiary.cli.house import House
 
+EXPIRY_SECONDS = 60.0  # between two looks whether the time of responses is over
 SHRED_SECONDS = 600.0  # between two looks whether the keys of an organisation are to go
 
 
@@ -26,6 +27,16 @@ def retention(house: House) -> Retention:
         return Rules(keep=general.keep_seconds, every=min(general.purge_seconds, A_DAY))
 
     return Retention(house.store.database, house.names, house.clock, rules, done=_purged, failed=_failed)
+
+
+async def forget_expired(house: House) -> None:
+    """Delete responses whose time is over, for ever looking: also those of a time when more was allowed."""
+    while True:
+        try:
+            await house.kept.delete_expired()
+        except Fault as fault:
+            log().warning("expired responses could not be deleted; trying again", problem=fault.public)
+        await asyncio.sleep(EXPIRY_SECONDS)
 
 
 async def shred_what_is_due(house: House) -> None:

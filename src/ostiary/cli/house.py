@@ -28,6 +28,7 @@ from ostiary.gateway.ledger.flush import Flusher
 from ostiary.gateway.ledger.journal import Journal
 from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.plane import Plane
+from ostiary.gateway.remembered import Remembered
 from ostiary.gateway.signing.signer import Signers
 from ostiary.gateway.upstream.pool import Upstream
 from ostiary.observe.log import failure, log
@@ -37,6 +38,7 @@ from ostiary.store.instance import Store
 from ostiary.store.keys import KeyRepository
 from ostiary.store.models import ModelRepository
 from ostiary.store.names import Names
+from ostiary.store.responses import ResponseRepository
 from ostiary.store.sealing import Alarm
 from ostiary.store.usage import UsageRepository
 from ostiary.vault.keyring import Keyring
@@ -84,6 +86,8 @@ class House:
     book: Directory
     names: Names
     usage: UsageRepository
+    kept: ResponseRepository
+    remembered: Remembered
     tally: Tally
     status: Status
     stored: tuple[StoredModel, ...] = ()
@@ -267,9 +271,18 @@ class House:
                 await Flusher(self.ledger.backlog, self.usage).flush()
         except TimeoutError:
             log().warning("the store took no more records; they stay in the journal")
+        await self._write_responses()
         await self.upstream.close()
         await self.signers.close()
         await self.watch.close()
         await self.store.close()
         await self.keyring.slots.close()
         self.journal.close()
+
+    async def _write_responses(self) -> None:
+        """What is to be kept and is not written yet."""
+        try:
+            async with asyncio.timeout(LAST_FLUSH_SECONDS):
+                await self.remembered.flush()
+        except (TimeoutError, Fault):
+            log().warning("the store took no more responses; they are forgotten", responses=len(self.remembered))

@@ -25,6 +25,7 @@ from ostiary.store.migrate import HEAD
 from ostiary.store.schema import metadata
 from ostiary.store.schema.columns import Class, class_of
 from ostiary.store.schema.stamp import schema_versions, stamp
+from ostiary.store.walk import LONG_ROWS
 from ostiary.vault.keyring import Keyring
 from ostiary.vault.purpose import Purpose
 from ostiary.vault.stream import About, StreamSealer
@@ -178,6 +179,7 @@ async def _parts(connection: AsyncConnection, counts: dict[str, int]) -> AsyncIt
 async def _rows(connection: AsyncConnection, table: Table) -> AsyncIterator[tuple[Any, ...]]:
     """The rows of a table, fetched a few at a time."""
     at_once = FEW if any(class_of(column) is Class.SEALED for column in table.c) else MANY
+    at_once = LONG_ROWS.get(str(table.name), at_once)
     found = await connection.stream(select(table), execution_options={"yield_per": at_once})
     try:
         async for some in found.partitions(at_once):

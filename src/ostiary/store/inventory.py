@@ -20,7 +20,8 @@ from ostiary.store.schema import metadata
 from ostiary.store.schema.columns import MEANING, Class, class_of
 from ostiary.vault.keystore import KEK, KeyState, SlotState
 from ostiary.vault.purpose import Purpose
-from ostiary.wire.dialects.openai_chat import raw, wire
+from ostiary.wire.dialects.openai_chat import raw
+from ostiary.wire.registry import DIALECTS
 
 _DELETED = "until the organisation is destroyed"
 _MARKED = "until the organisation is destroyed; a deleted one stays, marked, for the records that name it"
@@ -79,6 +80,8 @@ TABLES: Mapping[str, Kept] = {
     "usage_daily": Kept("Sums of records by day, key, model and provider", _DELETED),
     "usage_totals": Kept("The same sums without keys and users", _DELETED),
     "usage_labels": Kept("Sums of records by day and tag or end user", _DELETED),
+    "responses": Kept("Responses that are kept to go on from; none, if `ostiary.responses.keep` is not set",
+                      "as long as that setting says, 30 days at most, or until deleted"),
     "keystore_state": Kept("Whose keystore this is", "for ever"),
     "keystore_slots": Kept("The root key, wrapped by the master key", "until the master key has been replaced twice"),
     "keystore_keys": Kept("Keys of organisations and data keys, wrapped", "until rotated out or destroyed"),
@@ -119,10 +122,11 @@ SHOWN = {
 }
 
 _INTRODUCTION = (
-    "Prompts, answers, files, and the addresses and headers of those who call models are stored nowhere. There is no "
-    "cache of answers. What callers and operators write otherwise (names, aliases, tags, end users, metadata, "
-    "credentials) stands in sealed columns only. The class of a column says what somebody sees of it who has the "
-    "files, or the database's password, and no key:"
+    "Prompts, answers, files, and the addresses and headers of those who call models are stored nowhere, but for the "
+    "responses that an operator allows to be kept (`ostiary.responses.keep`, off by default): sealed, for their "
+    "owners, until they expire. There is no cache of answers. What callers and operators write otherwise (names, "
+    "aliases, tags, end users, metadata, credentials) stands in sealed columns only. The class of a "
+    "column says what somebody sees of it who has the files, or the database's password, and no key:"
 )
 
 _ORGANIZATION_ROLES = {"owner", "admin", "member", "viewer", "billing"}
@@ -158,7 +162,8 @@ REGIONS = frozenset({"stamp.region", "keystore_state.region"})
 def words() -> Mapping[str, frozenset[str]]:
     """`table.column` -> the words that may stand there, for every text of class measure but the regions."""
     providers = frozenset({"", "demo", *load_providers().names()})
-    endpoints = frozenset(endpoint.name for endpoint in (*wire.ENDPOINTS, *raw.ENDPOINTS))
+    chats = (endpoint for dialect in DIALECTS.values() for endpoint in dialect.endpoints)
+    endpoints = frozenset(endpoint.name for endpoint in (*chats, *raw.ENDPOINTS))
     sets = {name: frozenset(values) for name, values in _FIXED.items()}
     for table in ("usage", "usage_daily", "usage_totals"):
         sets |= {f"{table}.provider": providers, f"{table}.endpoint": endpoints}

@@ -57,6 +57,7 @@ COVERED: Mapping[str, Mapping[int, tuple[str, ...]]] = {
     "credentials": {1: ("org_id", "id", "name_index", "details", "secret", *_CHANGED)},
     "models": {1: ("org_id", "id", "name_index", "details", "params", *_CHANGED)},
     "settings": {1: ("org_id", "name", "details", "updated_at", "revision")},
+    "responses": {1: ("org_id", "id_index", "owner_index", "body", "created_at", "expires_at")},
     "audit_heads": {1: ("org_id", "size", "frontier")},
 }  # fmt: skip
 

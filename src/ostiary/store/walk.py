@@ -24,6 +24,7 @@ from ostiary.vault.keyring import Keyring
 from ostiary.vault.scope import INSTANCE, Scope
 
 BATCH = 500
+LONG_ROWS = {"responses": 10}  # how many rows of a table are a batch, where one may be megabytes long
 SECONDS = 120.0  # for one question about a whole table
 # What may be opened for one origin only: column by table. The origin stands in the sealed `details` of the same row.
 BOUND = {"credentials": "secret", "models": "params"}
@@ -105,6 +106,7 @@ async def batches(database: Database, place: Place, size: int = BATCH) -> AsyncI
     Raises:
         Fault: UNAVAILABLE.
     """
+    size = min(size, LONG_ROWS.get(place.name, size))
     key = tuple(place.table.primary_key)
     first = select(*place.read).order_by(*key).limit(size)
     after = first.where(tuple_(*key) > tuple_(*(bindparam(f"after_{one.name}", type_=one.type) for one in key)))

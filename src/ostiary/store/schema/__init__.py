@@ -6,7 +6,7 @@ Times are Unix milliseconds, money is nanodollars. What a caller wrote is inside
 
 from __future__ import annotations
 
-from ostiary.store.schema import access, audit, ledger, people, stamp
+from ostiary.store.schema import access, audit, ledger, people, responses, stamp
 from ostiary.store.schema.columns import metadata
 
-__all__ = ["access", "audit", "ledger", "metadata", "people", "stamp"]
+__all__ = ["access", "audit", "ledger", "metadata", "people", "responses", "stamp"]

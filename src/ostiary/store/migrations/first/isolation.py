@@ -35,6 +35,7 @@ ORGANISATION = {  # a row belongs to the organisation in `org_id`
     "usage_daily": ("SIU", "SIUD"),
     "usage_totals": ("SIU", "SIUD"),
     "usage_labels": ("SIU", "SIUD"),
+    "responses": ("SID", "SIUD"),  # nor what was said; the instance seals it again when keys are replaced
     "audit_heads": ("SIU", "SIU"),
     "audit_events": ("SI", "SI"),  # nor is what happened
     "audit_checkpoints": ("SI", "SI"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from ostiary.store.migrations.first import access, audit, isolation, ledger, months, people, stamp
+from ostiary.store.migrations.first import access, audit, isolation, ledger, months, people, responses, stamp
 
 revision = "0001"
 down_revision = None
@@ -13,7 +13,7 @@ oldest = "0001"  # the oldest version of the schema whose program can work with 
 
 def upgrade() -> None:
     """Create every table; on PostgreSQL also who may do what."""
-    for part in (people, access, ledger, audit, stamp):
+    for part in (people, access, ledger, audit, responses, stamp):
         part.create()
     if op.get_bind().dialect.name == "postgresql":
         isolation.isolate()
