@@ -117,7 +117,7 @@ class Delivery(Ending):
         if self.translation is not None:
             return self.translation.tap()
         if self.provider.name != "openai_chat":
-            return ObservingTap(self.provider.decoder())
+            return ObservingTap(self.provider.decoder(), self.provider.stream_type)
         if self.route.endpoint.operation is Operation.RAW:
             return EventTap(announced=not response.close_delimited)
         return StreamTap(strip_usage=not self.ask.wants_usage)

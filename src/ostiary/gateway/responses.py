@@ -164,7 +164,7 @@ class Responses(Exchange):
 
     def _tap(self, response: Response) -> Any:
         if self.translation is None and self._named:
-            return NamingTap(self.provider.decoder(), self._renamed)
+            return NamingTap(self.provider.decoder(), self.provider.stream_type, self._renamed)
         return super()._tap(response)
 
     async def rejected(self, response: Response) -> Fault:
@@ -268,8 +268,8 @@ class NamingTap(ObservingTap):
 
     __slots__ = ("_framer", "_rename")
 
-    def __init__(self, decoder: Decoder, rename: Finish) -> None:
-        super().__init__(decoder)
+    def __init__(self, decoder: Decoder, stream_type: bytes, rename: Finish) -> None:
+        super().__init__(decoder, stream_type)
         self._framer = SseFramer()
         self._rename = rename
 
@@ -280,8 +280,8 @@ class NamingTap(ObservingTap):
 
     def finish(self) -> bytes:
         """The transport's end."""
-        super().finish()
-        return b"" if self.fault is not None else self._framer.flush()
+        told = b"".join(map(self._told, self._framer.feed(super().finish())))
+        return b"" if self.fault is not None else told + self._framer.flush()
 
     def _told(self, frame: bytes) -> bytes:
         if b'"response"' not in frame or (data := event_data(frame)) is None:

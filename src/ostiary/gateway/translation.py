@@ -7,7 +7,7 @@ deployment's defaults, and the ledger of what could not be said.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,6 +22,8 @@ from ostiary.wire.conversation.events import Event, Failed, Metered, PartDelta
 from ostiary.wire.conversation.unfold import unfold
 from ostiary.wire.conversation.unknown import Loss, LossKind
 from ostiary.wire.dialect import Answering, Decoder, Dialect, Encoder
+from ostiary.wire.framing.event_stream import EVENT_STREAM, MessageCutter
+from ostiary.wire.framing.sse import SseFramer
 from ostiary.wire.registry import DIALECTS
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -89,6 +91,8 @@ class Translation:
         asked = msgspec.structs.replace(
             asked, model=target.upstream_model, stream=stream, stream_usage=True if stream else None
         )
+        if self._provider.keeps and not self._client.keeps and asked.store is None:
+            asked = msgspec.structs.replace(asked, store=False)  # nobody asked the provider to keep anything
         encoded = self._provider.encode_request(asked, target.profile)
         if self._strict:
             refuse_losses(encoded.losses)
@@ -188,30 +192,55 @@ class TranslatingTap:
         return self.fault is None
 
 
+class Cutter(Protocol):
+    """Cuts a stream into whole events; `flush` gives what is left of one at its end."""
+
+    @property
+    def fault(self) -> Fault | None: ...
+    def feed(self, data: bytes) -> list[bytes]: ...
+    def flush(self) -> bytes: ...
+
+
 class ObservingTap:
-    """A stream that is passed on as it comes, and read beside. See `relay.Tap`."""
+    """A stream that is passed on as it comes, event by event, and read beside. See `relay.Tap`.
 
-    __slots__ = ("_decoder", "chunks", "done", "fault", "usage")
+    Nothing of an event goes out before its end: a failure is told between events, and never after half of one.
+    """
 
-    def __init__(self, decoder: Decoder) -> None:
+    __slots__ = ("_cutter", "_decoder", "chunks", "done", "fault", "usage")
+
+    def __init__(self, decoder: Decoder, stream_type: bytes) -> None:
         self._decoder = decoder
+        self._cutter: Cutter = MessageCutter() if stream_type == EVENT_STREAM else SseFramer()
         self.usage: Usage | None = None
         self.chunks = 0
         self.done = False
         self.fault: Fault | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """The same bytes, unless they hold a failure."""
-        self._look(self._decoder.feed(data))
-        if self.fault is not None:
-            return b""
-        self.done = self._decoder.over
-        return data
+        """The events that `data` completes, up to one that is a failure."""
+        told = self._passed(self._cutter.feed(data))
+        if self.fault is None:
+            self.fault = self._cutter.fault
+        self.done = self.fault is None and self._decoder.over
+        return told
 
     def finish(self) -> bytes:
-        """The transport's end. Every byte has been passed on already."""
-        self._look(self._decoder.finish())
-        return b""
+        """The transport's end: what is left of the last event, where the answer is whole."""
+        rest = self._cutter.flush()
+        told = self._passed([rest] if rest else [])
+        if self.fault is None:
+            self._look(self._decoder.finish())
+        return told if self.fault is None else b""
+
+    def _passed(self, frames: Sequence[bytes]) -> bytes:
+        told: list[bytes] = []
+        for frame in frames:
+            self._look(self._decoder.feed(frame))
+            if self.fault is not None:
+                break
+            told.append(frame)
+        return b"".join(told)
 
     def _look(self, events: Sequence[Event]) -> None:
         for event in events:

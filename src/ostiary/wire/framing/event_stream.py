@@ -27,6 +27,7 @@ _CRC = struct.Struct(">I")
 _LENGTH = struct.Struct(">H")
 _AROUND = _PRELUDE.size + _CRC.size
 _MOST_HEADERS = 128 * 1024
+EVENT_STREAM = b"application/vnd.amazon.eventstream"
 LARGEST_MESSAGE = 25 * 1024 * 1024  # the reference reads payloads of up to 24 MiB
 # type of a header -> how its value is read
 _NUMBERS = {2: struct.Struct(">b"), 3: struct.Struct(">h"), 4: struct.Struct(">i"), 5: struct.Struct(">q")}
@@ -62,6 +63,12 @@ class EventStreamFramer:
         """How many bytes of an unfinished message are held."""
         return len(self._buffer)
 
+    def flush(self) -> bytes:
+        """What is left when the stream is over: the start of a message, or nothing."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
     def feed(self, data: bytes) -> list[Message]:
         """The messages completed by `data`, in order. Total."""
         if self.fault is not None:
@@ -94,6 +101,28 @@ class EventStreamFramer:
             Kind.BAD_ANSWER, "the provider's stream is not readable", origin=Origin.UPSTREAM, retry=Retry.NEXT
         )
         self._buffer.clear()
+
+
+class MessageCutter:
+    """Cuts a stream into whole messages, as bytes. `fault` and `largest` are those of its framer."""
+
+    __slots__ = ("_framer",)
+
+    def __init__(self, largest: int = LARGEST_MESSAGE) -> None:
+        self._framer = EventStreamFramer(largest)
+
+    @property
+    def fault(self) -> Fault | None:
+        """See `EventStreamFramer`."""
+        return self._framer.fault
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages completed by `data`, in order. Total."""
+        return [message.raw for message in self._framer.feed(data)]
+
+    def flush(self) -> bytes:
+        """What is left when the stream is over: the start of a message, or nothing."""
+        return self._framer.flush()
 
 
 def write_message(headers: Mapping[str, str], payload: bytes) -> bytes:

@@ -47,6 +47,11 @@ class SseFramer:
             self.pending, self._scanned = b"", 0
         return frames
 
+    @property
+    def fault(self) -> None:
+        """Any bytes are events, if need be without data."""
+        return None
+
     def flush(self) -> bytes:
         """What is left when the stream is over: an event without its blank line, or nothing."""
         rest, self.pending, self._scanned = self.pending, b"", 0

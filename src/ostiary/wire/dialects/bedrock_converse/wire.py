@@ -16,6 +16,7 @@ from ostiary.wire.dialects.bedrock_converse.reply import decode_reply, encode_re
 from ostiary.wire.dialects.bedrock_converse.request import decode_request, encode_request, peek
 from ostiary.wire.dialects.bedrock_converse.stream_decode import StreamDecoder
 from ostiary.wire.dialects.bedrock_converse.stream_encode import PING, StreamEncoder
+from ostiary.wire.framing.event_stream import EVENT_STREAM
 
 _PREFIXES = ("/bedrock", "")
 
@@ -63,6 +64,6 @@ DIALECT = Dialect(
     encode_fault_event=encode_fault_event,
     decode_fault=decode_fault,
     ping=PING,
-    stream_type=b"application/vnd.amazon.eventstream",
+    stream_type=EVENT_STREAM,
     encode_count=_encode_count,
 )
