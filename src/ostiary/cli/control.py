@@ -44,11 +44,13 @@ class LazyControl:
 
 
 def _application(house: House) -> Any:
+    from ostiary.catalog.models import load_models
     from ostiary.control.access.keys import KeyService
     from ostiary.control.access.models import ModelService
     from ostiary.control.api.app import create_api
     from ostiary.control.api.callers import Callers
     from ostiary.control.api.routes import Services
+    from ostiary.control.ownrows import with_own_rows
     from ostiary.control.usage.activity import ActivityService
     from ostiary.control.usage.cost import CostService
     from ostiary.control.usage.logs import SpendLogService
@@ -70,7 +72,13 @@ def _application(house: House) -> Any:
             defaults=house.began.new_keys.defaults,
             upper=house.began.new_keys.bounds,
         ),
-        models=ModelService(house.models, house.compiler, lambda: house.plane.snapshot, house.clock),
+        models=ModelService(
+            house.models,
+            house.compiler,
+            lambda: house.plane.snapshot,
+            house.clock,
+            lambda: with_own_rows(load_models(), house.loaded)[0],
+        ),
         logs=SpendLogService(reports, book, house.clock),
         activity=ActivityService(reports, book, house.clock),
         spend=SpendService(reports, book, house.clock),

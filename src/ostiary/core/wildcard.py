@@ -27,3 +27,15 @@ def matched(pattern: str, name: str) -> tuple[str, ...] | None:
         return None
     stars.append(name[position:end])
     return tuple(stars)
+
+
+def filled(upstream: str, pattern: str, name: str) -> str:
+    """`upstream` with its stars filled with what those of `pattern` stand for in `name`."""
+    if "*" not in upstream or "*" not in pattern:
+        return upstream
+    stars = matched(pattern, name) or ()
+    literals = upstream.split("*")
+    pieces = [literals[0]]
+    for index, literal in enumerate(literals[1:]):
+        pieces += (stars[index] if index < len(stars) else "*", literal)
+    return "".join(pieces)

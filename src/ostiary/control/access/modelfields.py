@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
-from ostiary.control.access.documents import Name, iso, wrong
-from ostiary.core.price import Price
-from ostiary.core.snapshot import Deployment
-from ostiary.store.rows import ModelRow
-from ostiary.vault.document import masked
+from ostiary.control.access.documents import Name, wrong
 
-PRICE_UNITS = Decimal(10) ** 15  # nanodollars per million units to dollars per unit
 MASK = "****"
 _JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){2,4}")
 _ADDRESSES = ("api_base", "base_url", "aws_bedrock_runtime_endpoint")
 _PORTS = {"http": 80, "https": 443}
 
 Required = Annotated[str, Meta(min_length=1, max_length=256)]
+Page = Annotated[int, Meta(ge=1, le=10**6)]
+Size = Annotated[int, Meta(ge=1, le=1000)]
+SortBy = Literal["model_name", "created_at", "updated_at", "costs", "status"]
 
 
 class NewModel(msgspec.Struct, kw_only=True):
@@ -49,15 +46,40 @@ class DeleteModel(msgspec.Struct, kw_only=True):
 
 
 class ModelInfo(msgspec.Struct, kw_only=True):
-    """`GET /model/info`."""
+    """`GET /model/info`: one deployment by its id, or all; a page of them where one is asked for."""
 
     litellm_model_id: str | None = None
+    model_id: str | None = None
+    page: Page = 1
+    size: Size | None = None
+
+
+class ModelPage(msgspec.Struct, kw_only=True):
+    """`GET /v2/model/info`: a page of the deployments that fit."""
+
+    model: str | None = None
+    modelId: str | None = None  # noqa: N815 (the compatible surface's name)
+    search: str | None = None
+    access_group: str | None = None
+    wildcard_only: bool = False
+    sortBy: SortBy | None = None  # noqa: N815
+    sortOrder: Literal["asc", "desc"] = "asc"  # noqa: N815
+    page: Page = 1
+    size: Size = 50
 
 
 class GroupInfo(msgspec.Struct, kw_only=True):
     """`GET /model_group/info`."""
 
     model_group: str | None = None
+    page: Page = 1
+    size: Size | None = None
+
+
+class Deprecations(msgspec.Struct, kw_only=True):
+    """`GET /model/deprecations`."""
+
+    warn_within_days: Annotated[int, Meta(ge=0, le=3660)] = 30
 
 
 def origin_of(params: dict[str, Any]) -> str:
@@ -100,85 +122,3 @@ def refuse_places_of_the_machine(params: Mapping[str, Any]) -> None:
         text = params.get(name)
         if isinstance(text, str) and not all(" " < char <= "~" for char in text):
             raise wrong(f"litellm_params.{name}", "holds a character that no header can carry")
-
-
-def row_view(row: ModelRow) -> dict[str, object]:
-    """A stored model as the API shows it, credentials masked."""
-    return {
-        "model_id": row.id,
-        "model_name": row.model_name,
-        "litellm_params": masked(row.litellm_params),
-        "model_info": {**row.model_info, "id": row.id, "db_model": True},
-        "created_at": iso(row.created_at),
-        "created_by": row.created_by,
-        "updated_at": iso(row.updated_at),
-        "updated_by": row.updated_by,
-    }
-
-
-def deployment_view(deployment: Deployment, row: ModelRow | None) -> dict[str, object]:
-    """A deployment in force: as it was stored, or, when it comes from the configuration, as it was compiled."""
-    shown = {} if row is None else row_view(row)
-    params = shown.get("litellm_params") or {
-        "model": f"{deployment.provider}/{deployment.upstream_model}",
-        "api_base": f"{deployment.scheme}://{deployment.host}:{deployment.port}{deployment.base_path}",
-        "api_key": MASK if deployment.credential else None,
-        "rpm": deployment.rpm,
-        "tpm": deployment.tpm,
-        "max_parallel_requests": deployment.max_parallel,
-        "weight": deployment.weight,
-        "order": deployment.order,
-    }
-    info: dict[str, object] = {name: msgspec.Raw(text) for name, text in deployment.info}
-    info.update(
-        mode=deployment.mode,
-        max_input_tokens=deployment.max_input_tokens,
-        max_output_tokens=deployment.max_output_tokens,
-        max_tokens=deployment.max_output_tokens,
-        access_groups=list(deployment.access_groups),
-        price_state=deployment.price_state,
-        litellm_provider=deployment.provider,
-        **price_view(deployment.price),
-    )
-    if row is not None:
-        info.update(row.model_info)
-    info.update(id=deployment.id, db_model=row is not None)
-    return {"model_name": deployment.model_name, **shown, "litellm_params": params, "model_info": info}
-
-
-def group_view(name: str, deployments: tuple[Deployment, ...]) -> dict[str, object]:
-    """What a public model name offers: the widest limits and the highest prices among its deployments."""
-    prices = [price_view(deployment.price) for deployment in deployments]
-    highest = {field: _most(price[field] for price in prices) for field in prices[0]}
-    return {
-        "model_group": name,
-        "providers": sorted({deployment.provider for deployment in deployments}),
-        "mode": deployments[0].mode,
-        "max_input_tokens": _most(deployment.max_input_tokens for deployment in deployments),
-        "max_output_tokens": _most(deployment.max_output_tokens for deployment in deployments),
-        "rpm": _sum(deployment.rpm for deployment in deployments),
-        "tpm": _sum(deployment.tpm for deployment in deployments),
-        **highest,
-    }
-
-
-def price_view(price: Price | None) -> dict[str, Decimal | None]:
-    """Dollars per unit, under the names of the compatible price table."""
-    fields = {
-        "input_cost_per_token": "input",
-        "output_cost_per_token": "output",
-        "cache_read_input_token_cost": "cache_read",
-        "cache_creation_input_token_cost": "cache_creation",
-    }
-    rates = {name: None if price is None else getattr(price, field) for name, field in fields.items()}
-    return {name: None if rate is None else Decimal(rate) / PRICE_UNITS for name, rate in rates.items()}
-
-
-def _most(values: Any) -> Any:
-    known = [value for value in values if value is not None]
-    return max(known) if known else None
-
-
-def _sum(values: Any) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

@@ -9,20 +9,18 @@ from typing import Any
 
 import msgspec
 
+from ostiary.catalog.models import Models, load_models
 from ostiary.control.access.documents import read, wrong
 from ostiary.control.access.modelfields import (
     MASK,
     ChangedModel,
     DeleteModel,
-    GroupInfo,
-    ModelInfo,
     NewModel,
-    deployment_view,
-    group_view,
     origin_of,
     refuse_places_of_the_machine,
-    row_view,
 )
+from ostiary.control.access.modelinfo import ModelReader
+from ostiary.control.access.modelviews import row_view
 from ostiary.control.access.permissions import Caller
 from ostiary.control.access.ports import Compiler
 from ostiary.control.compile import StoredModel
@@ -45,6 +43,10 @@ class ModelService:
         compiler: says whether they can be served, and puts them into force.
         snapshot: the policy in force.
         clock: for the dates of rows.
+        catalogue: the model table.
+
+    Attributes:
+        shown: what callers may know of the models in force.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class ModelService:
         compiler: Compiler,
         snapshot: Callable[[], PolicySnapshot],
         clock: Clock,
+        catalogue: Callable[[], Models] = load_models,
     ) -> None:
+        self.shown = ModelReader(models, snapshot, catalogue, clock)
         self._models = models
         self._compiler = compiler
         self._snapshot = snapshot
@@ -135,26 +139,6 @@ class ModelService:
             await self._models.remove(model_id)
             swap()
         return {"message": f"Model: {model_id} deleted successfully"}
-
-    async def info(self, query: Mapping[str, object]) -> dict[str, object]:
-        """Every deployment in force, or the one asked for."""
-        wanted = read(query, ModelInfo, strict=False).litellm_model_id
-        rows = {row.id: row for row in await self._models.all()}
-        shown = [
-            deployment_view(deployment, rows.get(deployment.id))
-            for deployment in self._snapshot().deployments.values()
-            if wanted in {None, deployment.id}
-        ]
-        if wanted is not None and not shown:
-            raise Fault(Kind.NOT_FOUND, "the model does not exist", param="litellm_model_id")
-        return {"data": shown}
-
-    async def groups(self, query: Mapping[str, object]) -> dict[str, object]:
-        """What each public model name offers."""
-        wanted = read(query, GroupInfo, strict=False).model_group
-        snapshot = self._snapshot()
-        every = [*snapshot.groups.items(), *snapshot.patterns]
-        return {"data": [group_view(name, group) for name, group in every if group and wanted in {None, name}]}
 
     def _not_stored(self, model_id: str) -> Fault:
         if model_id in self._snapshot().deployments:

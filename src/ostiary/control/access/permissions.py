@@ -20,7 +20,7 @@ class Permission(StrEnum):
     KEY_BLOCK = "key:block"
     KEY_ROTATE = "key:rotate"
     MODEL_CREATE = "model:create"
-    MODEL_READ = "model:read"
+    MODEL_READ_SELF = "model:read:self"
     MODEL_UPDATE = "model:update"
     MODEL_DELETE = "model:delete"
     USAGE_READ = "usage:read"
@@ -44,5 +44,5 @@ ADMINISTRATOR = Caller(ADMIN_KEY_ID, frozenset(Permission))
 
 
 def key_caller(key: VirtualKey) -> Caller:
-    """The caller behind a virtual key: it may look at itself."""
-    return Caller(key.id, frozenset({Permission.KEY_READ_SELF}), key)
+    """The caller behind a virtual key: it may look at itself, and at the models it may use."""
+    return Caller(key.id, frozenset({Permission.KEY_READ_SELF, Permission.MODEL_READ_SELF}), key)

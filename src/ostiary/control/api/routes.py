@@ -94,9 +94,24 @@ MODEL_ROUTES = (
         lambda s, c: s.models.update(c.document, c.caller, c.path["model_id"]), mf.ChangedModel,
     ),
     Route("POST", "/model/delete", P.MODEL_DELETE, lambda s, c: s.models.delete(c.document), mf.DeleteModel),
-    Route("GET", "/model/info", P.MODEL_READ, lambda s, c: s.models.info(c.query), query=mf.ModelInfo),
-    Route("GET", "/v1/model/info", P.MODEL_READ, lambda s, c: s.models.info(c.query), query=mf.ModelInfo),
-    Route("GET", "/model_group/info", P.MODEL_READ, lambda s, c: s.models.groups(c.query), query=mf.GroupInfo),
+    *(
+        Route(
+            "GET", path, P.MODEL_READ_SELF, lambda s, c: s.models.shown.info(c.query, c.caller), query=mf.ModelInfo
+        )
+        for path in ("/model/info", "/v1/model/info")
+    ),
+    Route(
+        "GET", "/v2/model/info", P.MODEL_READ_SELF, lambda s, c: s.models.shown.page(c.query, c.caller),
+        query=mf.ModelPage,
+    ),
+    Route(
+        "GET", "/model_group/info", P.MODEL_READ_SELF, lambda s, c: s.models.shown.groups(c.query, c.caller),
+        query=mf.GroupInfo,
+    ),
+    Route(
+        "GET", "/model/deprecations", P.MODEL_READ_SELF,
+        lambda s, c: s.models.shown.deprecations(c.query, c.caller), query=mf.Deprecations,
+    ),
 )  # fmt: skip
 
 LOG_ROUTES = (

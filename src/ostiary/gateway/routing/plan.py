@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from ostiary.core.fault import Fault, Kind, Retry
 from ostiary.core.snapshot import Deployment, PolicySnapshot, RoutingSettings
-from ostiary.core.wildcard import matched
+from ostiary.core.wildcard import filled
 from ostiary.gateway.policy.authorise import pattern_of
 from ostiary.gateway.routing.health import Health
 
@@ -52,15 +52,7 @@ def _shuffled(deployments: list[Deployment], draw: Callable[[], float]) -> list[
 
 def upstream_name(deployment: Deployment, model: str) -> str:
     """The provider's name of the model: its stars filled with what the wildcards of the public name stand for."""
-    upstream = deployment.upstream_model
-    if "*" not in upstream or "*" not in deployment.model_name:
-        return upstream
-    stars = matched(deployment.model_name, model) or ()
-    literals = upstream.split("*")
-    filled = [literals[0]]
-    for index, literal in enumerate(literals[1:]):
-        filled += (stars[index] if index < len(stars) else "*", literal)
-    return "".join(filled)
+    return filled(deployment.upstream_model, deployment.model_name, model)
 
 
 def fallbacks_for(snapshot: PolicySnapshot, group: str, fault: Fault) -> tuple[str, ...]:
