@@ -5,6 +5,7 @@ usage: build_docs.py [--check]    with --check: change nothing, fail where a pag
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,6 +19,7 @@ from ostiary.wire.dialects.openai_chat import raw, wire
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
+FIDELITY = "fidelity.md"
 
 
 def page(title: str, source: str, *blocks: str) -> str:
@@ -75,9 +77,16 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+def fidelity() -> str:
+    """What survives between dialects."""
+    build: Callable[[], str] = runpy.run_path(str(Path(__file__).with_name("fidelity.py")))["fidelity_markdown"]
+    return build()
+
+
 def main() -> int:
     """Write the pages, or compare them."""
     wanted = {REFERENCE / name: build() for name, build in PAGES.items()}
+    wanted[REFERENCE.parent / FIDELITY] = fidelity()
     if "--check" in sys.argv[1:]:
         stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
         stale += sorted(set(REFERENCE.glob("*.md")) - set(wanted))

@@ -19,7 +19,7 @@ def pages() -> dict[str, str]:
         capture_output=True,
         text=True,
     )
-    names = (name for name in listed.stdout.split() if not name.startswith("docs/reference/"))
+    names = (name for name in listed.stdout.split() if not name.startswith(("docs/reference/", "docs/fidelity.md")))
     return {name: (ROOT / name).read_text() for name in names}
 
 
