@@ -8,6 +8,8 @@ import anthropic
 from lines import ANSWERS, DESCRIPTION, QUESTION, SCHEMA, TOOL
 from saying import Failure, Said, Seen, unknown_members
 
+from house import House
+
 TOOLS: Any = [{"name": TOOL, "description": DESCRIPTION, "input_schema": SCHEMA}]
 
 
@@ -20,8 +22,13 @@ class AnthropicMessages:
     carries = True
     thinks = True
 
-    def __init__(self, url: str, key: str) -> None:
-        self._client = anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, _strict_response_validation=True)
+    def __init__(self, house: House) -> None:
+        self._client = anthropic.Anthropic(
+            base_url=house.url, api_key=house.key, max_retries=0, _strict_response_validation=True
+        )
+
+    def close(self) -> None:
+        self._client.close()
 
     def text(self, model: str, *, stream: bool) -> Said:
         return self._turn(model, [{"role": "user", "content": QUESTION}], stream=stream)[1]

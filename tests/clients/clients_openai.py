@@ -9,6 +9,8 @@ import openai
 from lines import ANSWERS, DESCRIPTION, QUESTION, SCHEMA, TOOL
 from saying import Failure, Said, Seen, unknown_members
 
+from house import House
+
 TOOLS: Any = [{"type": "function", "function": {"name": TOOL, "description": DESCRIPTION, "parameters": SCHEMA}}]
 # What providers of this dialect say beside the reference, and this gateway with them.
 BESIDE = {"reasoning_content", "thinking_blocks", "extra_content"}
@@ -30,8 +32,13 @@ class OpenAIChat:
     carries = True
     thinks = True
 
-    def __init__(self, url: str, key: str) -> None:
-        self._client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, _strict_response_validation=True)
+    def __init__(self, house: House) -> None:
+        self._client = openai.OpenAI(
+            base_url=f"{house.url}/v1", api_key=house.key, max_retries=0, _strict_response_validation=True
+        )
+
+    def close(self) -> None:
+        self._client.close()
 
     def text(self, model: str, *, stream: bool) -> Said:
         message, said = self._turn(model, [{"role": "user", "content": QUESTION}], stream=stream)
@@ -132,8 +139,13 @@ class OpenAIResponses:
     carries = True
     thinks = True
 
-    def __init__(self, url: str, key: str) -> None:
-        self._client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, _strict_response_validation=True)
+    def __init__(self, house: House) -> None:
+        self._client = openai.OpenAI(
+            base_url=f"{house.url}/v1", api_key=house.key, max_retries=0, _strict_response_validation=True
+        )
+
+    def close(self) -> None:
+        self._client.close()
 
     def text(self, model: str, *, stream: bool) -> Said:
         return self._turn(model, QUESTION, stream=stream)[1]

@@ -14,6 +14,7 @@ from typing import Any
 
 from lines import CACHED, THOUGHT_TOKENS
 from scripted import Provider, scripted
+from tls_front import tls_front
 from voices_anthropic import KEY as ANTHROPIC_KEY
 from voices_anthropic import Messages, VertexMessages
 from voices_bedrock import ACCESS_KEY, REGION, SECRET_KEY, Converse
@@ -69,33 +70,45 @@ FACTS: Mapping[str, Facts] = {
 
 
 class House:
-    """The gateway, its providers by public prefix, and a virtual key."""
+    """The gateway, its providers by public prefix, and a virtual key.
 
-    def __init__(self, gateway: Gateway, providers: Mapping[str, Provider]) -> None:
+    Attributes:
+        secure_url: the gateway's origin behind TLS; `authority`: the file of certificates to trust there.
+    """
+
+    def __init__(self, gateway: Gateway, providers: Mapping[str, Provider], secure_url: str, authority: str) -> None:
         self.gateway = gateway
         self.providers = providers
         self.key = gateway.key()
+        self.secure_url = secure_url
+        self.authority = authority
 
     @property
     def url(self) -> str:
         """The gateway's origin."""
         return self.gateway.url
 
-    def check(self, provider: str, mark: str, requests: int) -> None:
-        """Assert that a conversation reached its provider in so many requests, rightly and without the client's key."""
+    @contextmanager
+    def conversation(self, provider: str, scenario: str, requests: int) -> Iterator[str]:
+        """A model for one conversation, which reaches its provider in so many requests.
+
+        Raises:
+            AssertionError: something was wrong with them, or the client's key was in one.
+        """
+        mark = secrets.token_hex(5)
         there = self.providers[provider]
+        try:
+            yield f"{provider}-{scenario}-{mark}"
+        except Exception as failure:
+            for words in there.complaints(mark):
+                failure.add_note(f"{provider} complains: {words}")
+            raise
         assert there.complaints(mark) == []
         seen = there.requests(mark)
         assert len(seen) == requests, [request.body for request in seen]
         for request in seen:
-            known = [*request.headers, ("path", request.path), ("query", request.query), ("body", str(request.body))]
-            assert not [name for name, value in known if self.key in value]
-
-
-def model_of(provider: str, scenario: str) -> tuple[str, str]:
-    """A model for one conversation, and its mark."""
-    mark = secrets.token_hex(5)
-    return f"{provider}-{scenario}-{mark}", mark
+            places = [*(value for _, value in request.headers), request.path, request.query, str(request.body)]
+            assert not [place for place in places if self.key in place]
 
 
 @contextmanager
@@ -123,4 +136,5 @@ def opened() -> Iterator[House]:
             router_settings={"num_retries": 0, "disable_cooldowns": True},
             ostiary={"ledger": {"flush_seconds": 0.05}},
         )
-        yield House(stack.enter_context(running_gateway(config)), providers)
+        gateway = stack.enter_context(running_gateway(config))
+        yield House(gateway, providers, *stack.enter_context(tls_front(gateway.port)))

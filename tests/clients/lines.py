@@ -17,8 +17,8 @@ TOOL = "weather"
 DESCRIPTION = "The weather in a city."
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 ANSWERS = {"Paris": "sunny", "Oslo": "rain"}
-# As a provider makes them: it takes nothing back but these, byte for byte.
-SIGNATURE = "EqQBCkYIBRgCKkDx8v+proof/of+thought0123456789abcdefABCDEF=="
+# As a provider makes them, base64 of bytes: it takes nothing back but these.
+SIGNATURE = "++++/2EgcHJvb2Ygb2YgdGhvdWdodCwgaW4gYnl0ZXMgdGhhdCBvbmx5IGl0cyBtYWtlciByZWFkcyD//g=="
 OVERLOADED = "too many requests for this scripted provider"
 BROKEN = "the scripted provider broke down"
 # Tokens: input with what was cached, what of it was cached, output with what was thought, what of it was thought.

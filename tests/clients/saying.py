@@ -67,6 +67,10 @@ class Client(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of its connections."""
+        ...
+
 
 def unknown_members(value: Any, where: str = "") -> Iterator[str]:
     """The places of members that a pydantic model had to keep without knowing them."""

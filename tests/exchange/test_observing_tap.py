@@ -37,10 +37,13 @@ BEDROCK = [
     message("messageStop", stopReason="end_turn"),
     message("metadata", usage={"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}, metrics={"latencyMs": 1}),
 ]
+LAST = {
+    "candidates": [{"content": {"parts": [{"text": "lo"}], "role": "model"}, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5},
+}
 GEMINI = [
     b'data: {"candidates":[{"content":{"parts":[{"text":"hel"}],"role":"model"},"index":0}]}\r\n\r\n',
-    b'data: {"candidates":[{"content":{"parts":[{"text":"lo"}]},"finishReason":"STOP"}],"usageMetadata":'
-    + b'{"promptTokenCount":3,"candidatesTokenCount":2,"totalTokenCount":5}}\r\n\r\n',
+    b"data: " + json.dumps(LAST).encode() + b"\r\n\r\n",
 ]
 ERRORS = {
     "anthropic_messages": sse("error", error={"type": "overloaded_error", "message": "Overloaded"}),
