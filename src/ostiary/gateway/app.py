@@ -16,9 +16,10 @@ from ostiary.core.operation import BodyKind, Endpoint, Operation
 from ostiary.gateway.answer import fault_head
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.ledger.account import Account
+from ostiary.gateway.listing import asked_names
 from ostiary.gateway.native import native_route
 from ostiary.gateway.plane import Plane
-from ostiary.gateway.policy.authorise import find_group, listed, may_use, usable
+from ostiary.gateway.policy.authorise import find_group, may_use, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route, WrongMethod
 from ostiary.gateway.responses import Responses
@@ -170,7 +171,7 @@ class FrontDoor:
     async def _models(self, inbound: Inbound) -> LocalAnswer:
         """GET /v1/models: what the key may use, and nothing else."""
         key = (await self._caller(inbound)).key
-        names = dict.fromkeys(listed(self._plane.snapshot, key))
+        names = asked_names(self._plane.snapshot, key, inbound.query)
         return 200, _JSON_HEAD, _encode({"object": "list", "data": [_model_row(name) for name in names]})
 
     async def _model(self, inbound: Inbound, name: str) -> LocalAnswer:
