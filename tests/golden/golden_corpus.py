@@ -33,6 +33,7 @@ PROFILES: dict[str, Profile] = {
     "modest": Profile(thinks=Thinks.NEVER, sampling=False, developer=False, new_cap=False, cache_marks=False),
     "never": Profile(thinks=Thinks.NEVER),
     "no-schema": Profile(schema=False),
+    "stricter": Profile(version="2026-10-21"),
     "any": ANY,
 }
 

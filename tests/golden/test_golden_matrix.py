@@ -9,6 +9,7 @@ import difflib
 
 import pytest
 from golden_corpus import CASES, NAMES, PROFILES, SNAPSHOTS, File, about, files
+from golden_gaps import GAPS
 from golden_text import snapshot
 
 
@@ -47,3 +48,8 @@ def test_there_are_enough_cases_of_every_dialect() -> None:
     assert len({file.case for file in files()}) >= 60
     for name in NAMES[:5]:
         assert len({file.case for file in files() if file.dialect == name}) >= 45
+
+
+def test_every_known_gap_is_one_of_a_case() -> None:
+    places = [f"{form}{file.id} -> {target}" for form in ("", "form of ") for file in files() for target in NAMES]
+    assert [what for where, what in GAPS if not any(where.fullmatch(place) for place in places)] == []
