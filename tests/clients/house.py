@@ -46,6 +46,7 @@ DEPLOYMENTS: Mapping[str, dict[str, Any]] = {
     "ollama": {"model": "ollama_chat/qwen3-*", "api_key": OLLAMA_KEY},
 }
 PROVIDERS = tuple(DEPLOYMENTS)
+ONE_OF_EACH = ("openai", "anthropic", "gemini", "bedrock", "cohere", "ollama")  # dialects, not ways to them
 
 
 @dataclass(frozen=True)
