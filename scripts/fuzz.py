@@ -3,7 +3,7 @@
 Whatever comes, a reader gives a value or raises `Fault`, in bounded time. Anything else ends the run with the input
 that did it. It must not use the network or keep anything but its corpus.
 
-usage: fuzz.py [--seconds N] [--target NAME]... [--corpus DIRECTORY]
+usage: fuzz.py [--seconds N] [--target NAME]... [--corpus DIRECTORY] [--crashes DIRECTORY]
 """
 
 from __future__ import annotations
@@ -141,12 +141,17 @@ def _goldens(name: str) -> Iterable[Path]:
     return sorted(GOLDENS.glob(f"*/{kind}.{dialect}.*"))
 
 
-def fuzz_one(name: str, corpus: Path, seconds: int) -> None:
+def fuzz_one(name: str, corpus: Path, crashes: Path, seconds: int) -> None:
     """Fuzz one target in this process; it ends the process."""
     import atheris  # type: ignore[import-untyped,unused-ignore]  # heavy, and only here
 
     atheris.instrument_all()
-    options = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-rss_limit_mb=2048", "-print_final_stats=0"]
+    options = [
+        f"-max_total_time={seconds}",
+        f"-max_len={LONGEST}",
+        "-rss_limit_mb=2048",
+        f"-artifact_prefix={crashes}/{name}-",
+    ]
     atheris.Setup([sys.argv[0], str(corpus), *options], guarded(targets()[name]))
     atheris.Fuzz()
 
@@ -157,36 +162,33 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=20, help="for each target")
     parser.add_argument("--target", action="append", choices=sorted(targets()), help="only these")
     parser.add_argument("--corpus", type=Path, help="kept from run to run; a temporary directory by default")
+    parser.add_argument(
+        "--crashes", type=Path, default=Path(".fuzz"), help="where inputs are left that break something"
+    )
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.inside:
-        fuzz_one(asked.inside, asked.corpus, asked.seconds)
+        fuzz_one(asked.inside, asked.corpus, asked.crashes, asked.seconds)
         return 0
     failed: list[str] = []
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    crashes = asked.crashes.resolve()
+    crashes.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         for name in asked.target or targets():
-            corpus = (asked.corpus or Path(temporary)) / name
+            corpus = (asked.corpus or Path(temporary)).resolve() / name
             corpus.mkdir(parents=True, exist_ok=True)
             seeds(name, corpus)
-            command = [
-                sys.executable,
-                __file__,
-                "--inside",
-                name,
-                "--corpus",
-                str(corpus),
-                "--seconds",
-                str(asked.seconds),
-            ]
-            done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=temporary, env=environment)
-            executed = [
-                line for line in done.stderr.splitlines() if "DONE" in line or "ERROR" in line or "Error" in line
-            ]
-            print(f"{name:<36}{'ok' if done.returncode == 0 else 'FAILED'}  {executed[-1][:110] if executed else ''}")
+            command: list[object] = [sys.executable, Path(__file__).resolve(), "--inside", name, "--corpus", corpus]
+            command += ["--crashes", crashes, "--seconds", asked.seconds]
+            done = subprocess.run(
+                list(map(str, command)), check=False, capture_output=True, text=True, cwd=temporary, env=environment
+            )
+            last = next((line for line in reversed(done.stderr.splitlines()) if "DONE" in line), "")
+            print(f"{name:<36}{'ok' if done.returncode == 0 else 'FAILED'}  {last[:110]}", flush=True)
             if done.returncode:
                 failed.append(name)
-                print(done.stderr[-4000:])
+                print(done.stdout[-4000:], flush=True)
     print(msgspec.json.encode({"targets": len(asked.target or targets()), "failed": failed}).decode())
     return 1 if failed else 0
 

@@ -102,6 +102,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         stream_type: the content type of a stream.
         encode_count: the answer to a request to count tokens, where the dialect has such a request.
         unframed: how a stream is written for clients that did not ask for events, where the dialect has such a form.
+        keeps: its providers keep an answer unless the request says otherwise.
     """
 
     name: str
@@ -122,3 +123,4 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     stream_type: bytes = b"text/event-stream"
     encode_count: Callable[[int], bytes] | None = None
     unframed: Encoding | None = None
+    keeps: bool = False

@@ -218,8 +218,9 @@ class Ask:
         """The byte range of a member's value; None when there is no such member."""
         if name not in self.members:
             return None
-        if self._outline is None:
-            start = _value_start(self.body, _QUOTED[name])
+        quoted = _QUOTED[name]
+        if self._outline is None and self.body.find(quoted, self.body.find(quoted) + 1) < 0:  # else one may be within
+            start = _value_start(self.body, quoted)
             raw = bytes(self.members[name])
             if start is not None and self.body.startswith(raw, start):
                 return start, start + len(raw)

@@ -25,6 +25,7 @@ from ostiary.wire.conversation.conversation import (
     UnknownTool,
 )
 from ostiary.wire.conversation.members import EMPTY_LIST, Members, with_rest
+from ostiary.wire.conversation.offers import offered
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, find, inexpressible, losses_of
 from ostiary.wire.dialects.anthropic_messages.messages import TurnWriter, decode_system, decode_turn, is_stricter
 from ostiary.wire.dialects.anthropic_messages.parts import (
@@ -45,7 +46,6 @@ _BINDING = frozenset(
     {
         "compaction",
         "container",
-        "context_management",
         "format",
         "inference_geo",
         "max_tokens",
@@ -110,6 +110,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
         Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
     """
     losses = losses_of(conversation.rest, DIALECT, "")
+    conversation, places = offered(conversation, DIALECT, losses)
     writer = TurnWriter(profile, losses)
     for index, message in enumerate(conversation.messages):
         writer.add(message, f"messages.{index}")
@@ -122,7 +123,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
     document["messages"] = writer.turns()
     if conversation.tools:
         document["tools"] = [
-            _encode_tool(tool, f"tools.{index}", profile, losses) for index, tool in enumerate(conversation.tools)
+            _encode_tool(tool, place, profile, losses) for place, tool in zip(places, conversation.tools, strict=True)
         ]
     choice = _encode_choice(conversation, losses)
     if choice is not None:
@@ -245,8 +246,6 @@ def _decode_tool(raw: msgspec.Raw) -> Tool | UnknownTool:
 
 def _encode_tool(tool: Tool | UnknownTool, where: str, profile: Profile, losses: list[Loss]) -> Any:
     if isinstance(tool, UnknownTool):
-        if tool.said_by != DIALECT:
-            raise inexpressible(where)
         return tool.value
     losses += losses_of(tool.rest, DIALECT, where)
     document: dict[str, Any] = {"name": tool.name}

@@ -18,6 +18,7 @@ import msgspec
 from ostiary.core.fault import Fault, Kind
 from ostiary.wire.conversation.conversation import Conversation, Format, Sampling, Shape
 from ostiary.wire.conversation.members import EMPTY_LIST, UNREADABLE, Members, with_rest
+from ostiary.wire.conversation.offers import offered
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, inexpressible, losses_of
 from ostiary.wire.dialect import Peeked
 from ostiary.wire.dialects.bedrock_converse.media import DIALECT, STRING
@@ -167,6 +168,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
         Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
     """
     losses = losses_of(conversation.rest, DIALECT, "")
+    conversation, places = offered(conversation, DIALECT, losses)
     _refuse(conversation)
     writer = MessageWriter(profile, losses)
     writer.write(conversation.messages)
@@ -175,7 +177,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
         document[SYSTEM] = writer.system
     if writer.messages:
         document[MESSAGES] = writer.messages
-    tools = encode_tools(conversation, profile, losses)
+    tools = encode_tools(conversation, places, profile, losses)
     if tools:
         document[TOOL_CONFIG] = tools
     document |= _knobs(conversation, profile, losses)

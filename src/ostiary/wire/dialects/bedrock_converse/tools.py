@@ -6,6 +6,7 @@ must be called can be said only where there are some.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -85,11 +86,13 @@ def _decode_choice(raw: msgspec.Raw) -> ToolChoice | None:
     return None
 
 
-def encode_tools(conversation: Conversation, profile: Profile, losses: list[Loss]) -> dict[str, Any]:
-    """The `toolConfig` object; empty where there is nothing to say.
+def encode_tools(
+    conversation: Conversation, places: Sequence[str], profile: Profile, losses: list[Loss]
+) -> dict[str, Any]:
+    """The `toolConfig` object for tools with their places; empty where there is nothing to say.
 
     Raises:
-        Fault: INVALID_REQUEST for tools and choices this dialect cannot say.
+        Fault: INVALID_REQUEST for choices this dialect cannot say.
     """
     choice = conversation.tool_choice
     if choice is not None and choice.call is Call.NONE and conversation.tools:
@@ -99,8 +102,8 @@ def encode_tools(conversation: Conversation, profile: Profile, losses: list[Loss
         return {}
     document: dict[str, Any] = {}
     tools: list[Any] = []
-    for index, tool in enumerate(conversation.tools):
-        tools += _encode_tool(tool, profile, f"tools.{index}", losses)
+    for place, tool in zip(places, conversation.tools, strict=True):
+        tools += _encode_tool(tool, profile, place, losses)
     if tools:
         document["tools"] = tools
     if choice is not None and tools:
@@ -122,8 +125,6 @@ def _used(conversation: Conversation) -> bool:
 
 def _encode_tool(tool: Tool | UnknownTool, profile: Profile, where: str, losses: list[Loss]) -> list[Any]:
     if isinstance(tool, UnknownTool):
-        if tool.said_by != DIALECT:
-            raise inexpressible(where)
         return [tool.value]
     losses += losses_of(tool.rest, DIALECT, where)
     spec: dict[str, Any] = {"name": tool.name}

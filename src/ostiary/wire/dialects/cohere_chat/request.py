@@ -7,7 +7,7 @@ among named tools is said by offering only those.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ from ostiary.wire.conversation.conversation import (
     UnknownTool,
 )
 from ostiary.wire.conversation.members import EMPTY_LIST, NULL, UNREADABLE, Members, with_rest
+from ostiary.wire.conversation.offers import offered
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, find, inexpressible, losses_of
 from ostiary.wire.dialect import Peeked
 from ostiary.wire.dialects.cohere_chat.messages import decode_message, encode_message
@@ -112,6 +113,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
         Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
     """
     losses = losses_of(conversation.rest, DIALECT, "")
+    conversation, places = offered(conversation, DIALECT, losses)
     _refuse(conversation)
     messages = [
         encode_message(message, f"messages.{index}", losses) for index, message in enumerate(conversation.messages)
@@ -119,7 +121,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
     document: dict[str, Any] = {"messages": messages, **_knobs(conversation, profile, losses)}
     if conversation.model or find(conversation.rest, DIALECT, "model") is None:
         document["model"] = conversation.model
-    _put_tools(document, conversation, losses)
+    _put_tools(document, conversation, places, losses)
     if conversation.format is not None:
         document["response_format"] = _encode_format(conversation.format, profile, losses)
     if conversation.stop:
@@ -134,8 +136,6 @@ def _refuse(conversation: Conversation) -> None:
     """Constraints and content that have no place here."""
     if conversation.choices is not None and conversation.choices > 1:
         raise inexpressible("choices")
-    if conversation.parallel_calls is False and conversation.tools:
-        raise inexpressible("parallel_calls")
     if conversation.previous is not None:
         raise inexpressible("previous")
 
@@ -226,25 +226,27 @@ def _object(members: Members, name: str) -> msgspec.Raw | None:
     return raw
 
 
-def _put_tools(document: dict[str, Any], conversation: Conversation, losses: list[Loss]) -> None:
+def _put_tools(document: dict[str, Any], conversation: Conversation, places: Sequence[str], losses: list[Loss]) -> None:
     """The tools that may be called, whether they must be, and how strictly."""
     choice = conversation.tool_choice or ToolChoice(Call.AUTO)
-    offered = list(enumerate(conversation.tools))
+    tools = list(zip(places, conversation.tools, strict=True))
+    if conversation.parallel_calls is False and tools:
+        losses.append(Loss(LossKind.KNOB, "parallel_calls"))
     if choice.names:
-        offered = [(index, tool) for index, tool in offered if isinstance(tool, Tool) and tool.name in choice.names]
-        if len({tool.name for _, tool in offered if isinstance(tool, Tool)}) < len(set(choice.names)):
+        tools = [(place, tool) for place, tool in tools if isinstance(tool, Tool) and tool.name in choice.names]
+        if len({tool.name for _, tool in tools if isinstance(tool, Tool)}) < len(set(choice.names)):
             raise inexpressible("tool_choice")
-        kept = {index for index, _ in offered}
-        losses += [Loss(LossKind.SHAPE, f"tools.{n}") for n in range(len(conversation.tools)) if n not in kept]
+        kept = {place for place, _ in tools}
+        losses += [Loss(LossKind.SHAPE, place) for place in places if place not in kept]
         losses.append(Loss(LossKind.SHAPE, "tool_choice.names"))
     if choice.call is not Call.AUTO:
         document["tool_choice"] = _CALL_WORDS[choice.call]
-    if offered:
-        document["tools"] = [_encode_tool(tool, f"tools.{index}", losses) for index, tool in offered]
-    stricts = {tool.strict for _, tool in offered if isinstance(tool, Tool)}
+    if tools:
+        document["tools"] = [_encode_tool(tool, place, losses) for place, tool in tools]
+    stricts = {tool.strict for _, tool in tools if isinstance(tool, Tool)}
     if len(stricts) > 1:
         losses += [
-            Loss(LossKind.KNOB, f"tools.{n}.strict") for n, tool in offered if isinstance(tool, Tool) and tool.strict
+            Loss(LossKind.KNOB, f"{place}.strict") for place, tool in tools if isinstance(tool, Tool) and tool.strict
         ]
     elif stricts - {None}:
         document["strict_tools"] = stricts.pop()
@@ -252,8 +254,6 @@ def _put_tools(document: dict[str, Any], conversation: Conversation, losses: lis
 
 def _encode_tool(tool: Tool | UnknownTool, where: str, losses: list[Loss]) -> Any:
     if isinstance(tool, UnknownTool):
-        if tool.said_by != DIALECT:
-            raise inexpressible(where)
         return tool.value
     losses += losses_of(tool.rest, DIALECT, where)
     if tool.cache is not None:

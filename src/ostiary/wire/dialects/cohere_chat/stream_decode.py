@@ -164,11 +164,17 @@ class StreamDecoder:
         self._content[place] = index
         self._last = place
         if index in self._open:
-            return []
+            return self._still(index)
         self._open[index] = True
         if isinstance(part, Text):
             self._texts[place] = []
         return [PartStart(0, index, part)]
+
+    def _still(self, index: int) -> list[Event]:
+        """Nothing, for a part that is open; one that has ended does not go on."""
+        if not self._open[index]:
+            raise bad_answer()
+        return []
 
     def _grow(self, place: int, text: str) -> list[Event]:
         if not text:
@@ -201,7 +207,7 @@ class StreamDecoder:
         text = _message(members).take(TOOL_PLAN, STRING)
         if not text:
             return []
-        start = [] if _PLAN in self._open else [PartStart(0, _PLAN, plan(""))]
+        start = self._still(_PLAN) if _PLAN in self._open else [PartStart(0, _PLAN, plan(""))]
         self._open[_PLAN] = True
         return [*start, PartDelta(0, _PLAN, text)]
 

@@ -11,8 +11,8 @@ import re
 import msgspec
 
 from ostiary.wire.conversation.members import Members
-from ostiary.wire.conversation.parts import Seal
-from ostiary.wire.conversation.seals import carried, carry
+from ostiary.wire.conversation.parts import Reasoning, Seal
+from ostiary.wire.conversation.seals import carried, carry, thoughts_carried
 
 DIALECT = "gemini_generate"
 SIGNATURE = "thoughtSignature"
@@ -94,6 +94,15 @@ def take_seal(members: Fields) -> Seal | None:
     if not said or said == UNCHECKED:
         return None
     return carried(said, DIALECT)[0]
+
+
+def take_thoughts(members: Fields) -> tuple[Reasoning, ...]:
+    """The thoughts of another model that travel with a call in the place of its proof; none where a proof stands."""
+    said = members.take(SIGNATURE, STRING)
+    thoughts = thoughts_carried(said) if said is not None else ()
+    if said is not None and not thoughts:
+        members.put_back(SIGNATURE, msgspec.Raw(encode(said)))
+    return thoughts
 
 
 def signature(seal: Seal) -> str:

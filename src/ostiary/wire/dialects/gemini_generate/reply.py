@@ -16,6 +16,7 @@ from ostiary.wire.conversation.fold import fold
 from ostiary.wire.conversation.members import with_rest
 from ostiary.wire.conversation.parts import Part, Reasoning, Text, ToolCall
 from ostiary.wire.conversation.reply import Chance, Choice, Finish, Reply, Score
+from ostiary.wire.conversation.seals import carry_thoughts
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, Rest, find, losses_of
 from ostiary.wire.dialect import Answering
 from ostiary.wire.dialects.gemini_generate.calls import encode_call
@@ -107,7 +108,8 @@ def closing(usage: Usage | None, tier: str, losses: list[Loss]) -> dict[str, Any
 def _candidate(choice: Choice, losses: list[Loss]) -> dict[str, Any]:
     where = f"choices.{choice.index}"
     losses += losses_of(choice.rest, DIALECT, where)
-    parts = [said(part, f"{where}.parts.{index}", losses) for index, part in enumerate(choice.parts)]
+    thoughts = Thoughts()
+    parts = [said(part, f"{where}.parts.{index}", losses, thoughts) for index, part in enumerate(choice.parts)]
     document = candidate(choice.index, parts)
     for index, part in enumerate(choice.parts):
         if isinstance(part, Text) and part.citations:
@@ -144,7 +146,27 @@ def finished(
     return with_rest(document, rest, DIALECT)
 
 
-def said(part: Part, where: str, losses: list[Loss]) -> Any:
+class Thoughts:
+    """The proven thoughts of another model that no call has taken along yet.
+
+    Google's own agent keeps no thoughts in the history it sends, but the proofs of its calls.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Reasoning] = []
+
+    def after(self, part: Part) -> None:
+        """A part was told."""
+        if isinstance(part, Reasoning) and part.seal is not None and part.seal.issuer != DIALECT:
+            self._waiting.append(part)
+
+    def taken(self) -> str:
+        """The text under which they travel with the call that is told now; empty where there are none."""
+        waiting, self._waiting = self._waiting, []
+        return carry_thoughts(waiting) if waiting else ""
+
+
+def said(part: Part, where: str, losses: list[Loss], thoughts: Thoughts) -> Any:
     """One part of an answer, with its proof; a foreign one travels within.
 
     Raises:
@@ -157,8 +179,12 @@ def said(part: Part, where: str, losses: list[Loss]) -> Any:
             document = encode_call(part, where, losses)
         case _:
             document = encode_part(part, where, losses)
+    thoughts.after(part)
+    proof = thoughts.taken() if isinstance(part, ToolCall) else ""
     seal = getattr(part, "seal", None)
-    return document if seal is None else sealed(document, signature(seal))
+    if seal is not None:
+        return sealed(document, signature(seal))
+    return sealed(document, proof) if proof else document
 
 
 def _scores(scores: Sequence[Score]) -> dict[str, Any]:

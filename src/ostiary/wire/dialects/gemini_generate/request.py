@@ -15,6 +15,7 @@ import msgspec
 from ostiary.core.fault import Fault, Kind
 from ostiary.wire.conversation.conversation import Conversation
 from ostiary.wire.conversation.members import with_rest
+from ostiary.wire.conversation.offers import offered
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, inexpressible, losses_of
 from ostiary.wire.dialects.gemini_generate.config import CONFIG, decode_config, encode_config
 from ostiary.wire.dialects.gemini_generate.contents import decode_contents, decode_system, encode_contents
@@ -78,18 +79,19 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
     Raises:
         Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
     """
-    if conversation.parallel_calls is False:
-        raise inexpressible("parallel_calls")
     if conversation.previous is not None:
         raise inexpressible("previous")
     losses = losses_of(conversation.rest, DIALECT, "")
+    conversation, places = offered(conversation, DIALECT, losses)
+    if conversation.parallel_calls is False and conversation.tools:
+        losses.append(Loss(LossKind.KNOB, "parallel_calls"))
     losses += [Loss(LossKind.KNOB, name) for name in ("user", "store") if getattr(conversation, name) is not None]
     contents, system = encode_contents(conversation.messages, losses, unchecked=profile.thinks is not Thinks.NEVER)
     document: dict[str, Any] = {"contents": contents}
     if system is not None:
         document[_SYSTEM] = system
     if conversation.tools:
-        document["tools"] = encode_tools(conversation.tools, losses)
+        document["tools"] = encode_tools(conversation.tools, places, losses)
     if conversation.tool_choice is not None:
         document["toolConfig"] = {"functionCallingConfig": encode_choice(conversation.tool_choice, losses)}
     config = encode_config(conversation, profile, losses)

@@ -64,7 +64,7 @@ class Answer:
             Fault: BAD_ANSWER where its candidates are none.
         """
         usage = self._metered(members)
-        raws = members.items("candidates") or []
+        raws = (members.items("candidates") or []) if not self._blocked else []
         feedback = members.object(FEEDBACK)
         if feedback is not None:
             members.put_back(FEEDBACK, feedback)

@@ -38,7 +38,7 @@ from ostiary.wire.dialect import Answering
 from ostiary.wire.dialects.gemini_generate.citations import encode_citations
 from ostiary.wire.dialects.gemini_generate.faults import encode_fault, truncated
 from ostiary.wire.dialects.gemini_generate.fields import DIALECT, encode
-from ostiary.wire.dialects.gemini_generate.reply import candidate, closing, finished, is_block, joined, said
+from ostiary.wire.dialects.gemini_generate.reply import Thoughts, candidate, closing, finished, is_block, joined, said
 from ostiary.wire.framing.sse import sse_event
 
 _Key = tuple[str, ...]
@@ -51,7 +51,7 @@ class _Part:
         self.index = index
         self.part = part
         self.waiting: list[str] = []  # words that could not be told yet
-        self.text: list[str] = []  # all words of a text, for the places of its citations
+        self.text: list[str] = []  # all words: of a text, for the places of its citations; of a thought, for its call
         self.seal: Seal | None = None
         self.citations: list[Citation] = []
         self.begun = False
@@ -72,6 +72,7 @@ class _Choice:
         self.rest: dict[_Key, Extra] = {}
         self.scores: list[Score] = []
         self.finish: Finish | None = None
+        self.thoughts = Thoughts()
 
 
 class StreamEncoder:
@@ -167,7 +168,8 @@ class StreamEncoder:
             self.losses.append(Loss(LossKind.SHAPE, f"choices.{index}.parts.{place}"))
         choice.queue.append(entry)
         if entry.grows:
-            said(part, f"choices.{index}.parts.{entry.index}", self.losses)  # what its pieces will not say
+            # what its pieces will not say
+            said(part, f"choices.{index}.parts.{entry.index}", self.losses, Thoughts())
         return self._pump(index, entry)
 
     def _pump(self, index: int, part: _Part) -> list[Any]:
@@ -187,7 +189,7 @@ class StreamEncoder:
                 told += self._words(head)
                 if not head.ended and len(choice.queue) == 1:
                     break
-                told += _proof(head)
+                told += _proof(head, choice.thoughts)
             elif head.ended:
                 told.append(self._whole(index, head))
             else:
@@ -212,14 +214,14 @@ class StreamEncoder:
         first = not entry.begun
         entry.begun = True
         text = part.text + text if first else text
-        if isinstance(part, Text):
+        if isinstance(part, Text | Reasoning):
             entry.text.append(text)
         if not text and not (first and part.rest):
             return []
         piece = msgspec.structs.replace(part, text=text, rest=part.rest if first else ())
         if not isinstance(piece, Refusal):
             piece = msgspec.structs.replace(piece, seal=None)
-        return [said(piece, "", [])]
+        return [said(piece, "", [], Thoughts())]
 
     def _whole(self, index: int, entry: _Part) -> Any:
         entry.begun = True
@@ -229,7 +231,7 @@ class StreamEncoder:
             part = msgspec.structs.replace(part, arguments=part.arguments + text, seal=entry.seal or part.seal)
         elif isinstance(part, Reasoning):
             part = msgspec.structs.replace(part, text=part.text + text, seal=entry.seal or part.seal)
-        return said(part, f"choices.{index}.parts.{entry.index}", self.losses)
+        return said(part, f"choices.{index}.parts.{entry.index}", self.losses, self._choices[index].thoughts)
 
     def _end(self, index: int, choice: _Choice) -> dict[str, Any]:
         where = f"choices.{index}"
@@ -279,11 +281,13 @@ class ArrayEncoder(StreamEncoder):
         return b"]\n"
 
 
-def _proof(entry: _Part) -> list[Any]:
-    """The proof of a part whose words are told."""
+def _proof(entry: _Part, thoughts: Thoughts) -> list[Any]:
+    """The proof of a part whose words are told; that of a thought goes with the call after it, too."""
     part = entry.part
     seal = entry.seal or (part.seal if isinstance(part, Text | Reasoning) else None)
     entry.seal = None
     if seal is None or not isinstance(part, Text | Reasoning):
         return []
-    return [said(msgspec.structs.replace(part, text="", rest=(), seal=seal), "", [])]
+    if isinstance(part, Reasoning):
+        thoughts.after(Reasoning("".join(entry.text), seal))
+    return [said(msgspec.structs.replace(part, text="", rest=(), seal=seal), "", [], Thoughts())]

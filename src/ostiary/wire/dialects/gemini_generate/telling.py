@@ -15,12 +15,20 @@ import msgspec
 from ostiary.wire.conversation.events import Aside, Cited, Event, Finished, PartDelta, PartEnd, PartStart, Scored
 from ostiary.wire.conversation.fold import fold
 from ostiary.wire.conversation.members import EMPTY_LIST, NULL
-from ostiary.wire.conversation.parts import Part, Reasoning, Seal, Text
+from ostiary.wire.conversation.parts import Part, Reasoning, Seal, Text, ToolCall
 from ostiary.wire.conversation.reply import Chance, Finish, Reason, Score
 from ostiary.wire.conversation.unknown import Extra
 from ostiary.wire.dialects.gemini_generate.calls import decode_call
 from ostiary.wire.dialects.gemini_generate.citations import GROUNDING, RECITED, decode_citations
-from ostiary.wire.dialects.gemini_generate.fields import DIALECT, NUMBER, RAW, RAWS, STRING, Fields
+from ostiary.wire.dialects.gemini_generate.fields import (
+    DIALECT,
+    NUMBER,
+    RAW,
+    RAWS,
+    STRING,
+    Fields,
+    take_thoughts,
+)
 from ostiary.wire.dialects.gemini_generate.parts import CALL, PARTS, decode_part, kind_of
 
 _WITHHELD = (
@@ -77,6 +85,7 @@ class Telling:
         self._grounds: dict[str, msgspec.Raw] = {}
         self._left: dict[tuple[str, ...], Extra] = {}
         self._told: dict[tuple[str, ...], Extra] = {}
+        self.carried: dict[int, tuple[Reasoning, ...]] = {}  # thoughts that came with a call, by its number
 
     def chunk(self, candidate: Fields) -> list[Event]:
         """The events of this candidate's share of a chunk, or of its whole."""
@@ -108,6 +117,8 @@ class Telling:
         """One more part."""
         members = Fields.of(raw)
         called = members is not None and kind_of(members) == CALL
+        if called and members is not None and (thoughts := take_thoughts(members)):
+            self.carried[self._calls] = thoughts
         call = decode_call(members, self.turn, self._calls) if called and members is not None else None
         if call is not None:
             self._calls += 1
@@ -219,4 +230,20 @@ def parts_of(raws: list[msgspec.Raw], turn: str = "") -> tuple[Part, ...]:
     telling = Telling(0, turn)
     events = [event for raw in raws for event in telling.part(raw)]
     choices = fold([*events, *telling.close()]).choices
-    return choices[0].parts if choices else ()
+    return _restored(choices[0].parts, telling.carried) if choices else ()
+
+
+def _restored(parts: tuple[Part, ...], carried: dict[int, tuple[Reasoning, ...]]) -> tuple[Part, ...]:
+    """The parts with the thoughts that came with calls, where the client did not keep them, before all that followed
+    the last call."""
+    if not carried:
+        return parts
+    kept = {part.seal for part in parts if isinstance(part, Reasoning)}
+    restored: list[Part] = []
+    start = calls = 0
+    for part in parts:
+        restored.append(part)
+        if isinstance(part, ToolCall):
+            restored[start:start] = [one for one in carried.get(calls, ()) if one.seal not in kept]
+            start, calls = len(restored), calls + 1
+    return tuple(restored)

@@ -13,7 +13,7 @@ import msgspec
 
 from ostiary.wire.conversation.conversation import Call, Tool, ToolChoice, UnknownTool
 from ostiary.wire.conversation.members import with_rest
-from ostiary.wire.conversation.unknown import Loss, LossKind, inexpressible, losses_of
+from ostiary.wire.conversation.unknown import Loss, LossKind, losses_of
 from ostiary.wire.dialects.gemini_generate.fields import DIALECT, STRING, STRINGS, Fields, encode
 from ostiary.wire.dialects.gemini_generate.schemas import to_json_schema
 
@@ -53,19 +53,12 @@ def _function(raw: msgspec.Raw) -> Tool | UnknownTool:
     return Tool(name, description, parameters, rest=members.rest(DIALECT, {"parameters", "parametersJsonSchema"}))
 
 
-def encode_tools(tools: Sequence[Tool | UnknownTool], losses: list[Loss]) -> list[Any]:
-    """The tools of a request, all functions in one list.
-
-    Raises:
-        Fault: INVALID_REQUEST for a tool of another dialect's kind.
-    """
+def encode_tools(tools: Sequence[Tool | UnknownTool], places: Sequence[str], losses: list[Loss]) -> list[Any]:
+    """The tools of a request, each with its place, all functions in one list."""
     documents: list[Any] = []
     functions: list[Any] | None = None
-    for index, tool in enumerate(tools):
-        where = f"tools.{index}"
+    for index, (where, tool) in enumerate(zip(places, tools, strict=True)):
         if isinstance(tool, UnknownTool):
-            if tool.said_by != DIALECT:
-                raise inexpressible(where)
             documents.append(tool.value)
             continue
         if functions is None:

@@ -8,7 +8,7 @@ and a call that must come cannot be asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ from ostiary.wire.conversation.conversation import (
     UnknownTool,
 )
 from ostiary.wire.conversation.members import EMPTY_LIST, NULL, UNREADABLE, Members, with_rest
+from ostiary.wire.conversation.offers import offered
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, find, inexpressible, losses_of
 from ostiary.wire.dialect import Peeked
 from ostiary.wire.dialects.ollama_chat.messages import Calls, decode_message, encode_message
@@ -104,13 +105,14 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
         Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
     """
     losses = losses_of(conversation.rest, DIALECT, "")
+    conversation, places = offered(conversation, DIALECT, losses)
     _refuse(conversation)
     calls = Calls()
     messages = [encode_message(message, n, calls, losses) for n, message in enumerate(conversation.messages)]
     document: dict[str, Any] = {"messages": messages}
     if conversation.model or find(conversation.rest, DIALECT, "model") is None:
         document["model"] = conversation.model
-    tools = _offered(conversation, losses)
+    tools = _callable(conversation, places, losses)
     if tools:
         document["tools"] = tools
     if conversation.format is not None:
@@ -131,8 +133,6 @@ def _refuse(conversation: Conversation) -> None:
     """Constraints and content that have no place here."""
     if conversation.choices is not None and conversation.choices > 1:
         raise inexpressible("choices")
-    if conversation.parallel_calls is False and conversation.tools:
-        raise inexpressible("parallel_calls")
     if conversation.previous is not None:
         raise inexpressible("previous")
     if conversation.tool_choice is not None and conversation.tool_choice.call is Call.REQUIRED:
@@ -234,23 +234,23 @@ def _object(members: Members, name: str) -> msgspec.Raw | None:
     return raw
 
 
-def _offered(conversation: Conversation, losses: list[Loss]) -> list[Any]:
+def _callable(conversation: Conversation, places: Sequence[str], losses: list[Loss]) -> list[Any]:
     """The tools that may be called."""
     choice = conversation.tool_choice
-    tools = list(enumerate(conversation.tools))
+    tools = list(zip(places, conversation.tools, strict=True))
+    if conversation.parallel_calls is False and tools:
+        losses.append(Loss(LossKind.KNOB, "parallel_calls"))
     if choice is not None and choice.call is Call.NONE:
         tools = []
     elif choice is not None and choice.names:
-        tools = [(index, tool) for index, tool in tools if isinstance(tool, Tool) and tool.name in choice.names]
-    kept = {index for index, _ in tools}
-    losses += [Loss(LossKind.SHAPE, f"tools.{n}") for n in range(len(conversation.tools)) if n not in kept]
-    return [_encode_tool(tool, f"tools.{index}", losses) for index, tool in tools]
+        tools = [(place, tool) for place, tool in tools if isinstance(tool, Tool) and tool.name in choice.names]
+    kept = {place for place, _ in tools}
+    losses += [Loss(LossKind.SHAPE, place) for place in places if place not in kept]
+    return [_encode_tool(tool, place, losses) for place, tool in tools]
 
 
 def _encode_tool(tool: Tool | UnknownTool, where: str, losses: list[Loss]) -> Any:
     if isinstance(tool, UnknownTool):
-        if tool.said_by != DIALECT:
-            raise inexpressible(where)
         return tool.value
     losses += losses_of(tool.rest, DIALECT, where)
     if tool.cache is not None:

@@ -63,16 +63,16 @@ def fitted_sampling(sampling: Sampling, profile: Profile, losses: list[Loss]) ->
 
 
 def fitted_tools(
-    tools: Sequence[Tool | UnknownTool], profile: Profile, losses: list[Loss]
+    tools: Sequence[Tool | UnknownTool], places: Sequence[str], profile: Profile, losses: list[Loss]
 ) -> Sequence[Tool | UnknownTool]:
-    """The tools, without marks where the model takes none."""
+    """The tools, each with its place, without marks where the model takes none."""
     if profile.cache_marks:
         return tools
     fitted = []
-    for index, tool in enumerate(tools):
+    for place, tool in zip(places, tools, strict=True):
         marked = isinstance(tool, Tool) and tool.cache is not None
         if marked:
-            losses.append(Loss(LossKind.MARK, f"tools.{index}.cache"))
+            losses.append(Loss(LossKind.MARK, f"{place}.cache"))
         fitted.append(msgspec.structs.replace(tool, cache=None) if marked else tool)
     return fitted
 

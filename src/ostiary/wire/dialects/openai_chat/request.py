@@ -24,6 +24,7 @@ from ostiary.wire.conversation.conversation import (
     UnknownMessage,
 )
 from ostiary.wire.conversation.members import EMPTY_LIST, Members, with_rest
+from ostiary.wire.conversation.offers import offered
 from ostiary.wire.conversation.unknown import Encoded, Loss, find, inexpressible, losses_of
 from ostiary.wire.dialects.openai_chat.fitting import fitted_sampling, fitted_tools, fitted_turns, word_of
 from ostiary.wire.dialects.openai_chat.messages import decode_message, encode_message
@@ -109,6 +110,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
         Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
     """
     losses = losses_of(conversation.rest, DIALECT, "")
+    conversation, places = offered(conversation, DIALECT, losses)
     if conversation.previous is not None:
         raise inexpressible("previous")
     if conversation.format is not None and conversation.format.shape is Shape.SCHEMA and not profile.schema:
@@ -119,10 +121,8 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
     if conversation.model or find(conversation.rest, DIALECT, "model") is None:
         document["model"] = conversation.model
     if conversation.tools:
-        document["tools"] = [
-            encode_tool(tool, f"tools.{index}", losses)
-            for index, tool in enumerate(fitted_tools(conversation.tools, profile, losses))
-        ]
+        tools = fitted_tools(conversation.tools, places, profile, losses)
+        document["tools"] = [encode_tool(tool, place, losses) for place, tool in zip(places, tools, strict=True)]
     if conversation.tool_choice is not None:
         document["tool_choice"] = encode_tool_choice(conversation.tool_choice)
     if conversation.format is not None:

@@ -209,6 +209,8 @@ class _Telling:
         """The events of this choice's share of a chunk."""
         delta, word = choice.inside("delta"), choice.take("finish_reason", STRING)
         delta.take("role", STRING)
+        if self.finished:
+            return []  # its parts have ended
         events = self._reasoning(delta)
         text = delta.take(CONTENT, STRING)
         others: list[Part] = []
@@ -233,7 +235,7 @@ class _Telling:
     def more_words(self, text: str) -> list[Event] | None:
         """The event for more of words that have begun; None where they have not."""
         index = TEXT * _PER_KIND
-        return [PartDelta(self._index, index, text)] if text and index in self._open else None
+        return [PartDelta(self._index, index, text)] if text and index in self._open and not self.finished else None
 
     def end(self, word: str | None) -> list[Event]:
         """The end of this choice, unless it has come already."""

@@ -12,7 +12,7 @@ import msgspec
 
 from ostiary.wire.conversation.conversation import Call, Tool, ToolChoice, UnknownTool
 from ostiary.wire.conversation.members import EMPTY_LIST, Members, with_rest
-from ostiary.wire.conversation.unknown import Loss, inexpressible, losses_of
+from ostiary.wire.conversation.unknown import Loss, losses_of
 from ostiary.wire.dialects.openai_chat.parts import put_cache, take_cache
 from ostiary.wire.dialects.openai_chat.values import DIALECT, FLAG, RAW, RAWS, STRING, object_of
 
@@ -43,14 +43,8 @@ def _decode_tool(raw: msgspec.Raw) -> Tool | UnknownTool:
 
 
 def encode_tool(tool: Tool | UnknownTool, where: str, losses: list[Loss]) -> Any:
-    """One tool.
-
-    Raises:
-        Fault: INVALID_REQUEST for a tool of another dialect's kind.
-    """
+    """One tool: a function, or one of this dialect's own kinds."""
     if isinstance(tool, UnknownTool):
-        if tool.said_by != DIALECT:
-            raise inexpressible(where)
         return tool.value
     losses += losses_of(tool.rest, DIALECT, where)
     values = {"description": tool.description, "parameters": tool.parameters, "strict": tool.strict}

@@ -15,6 +15,7 @@ import msgspec
 from ostiary.core.fault import Fault, Kind
 from ostiary.wire.conversation.conversation import Conversation, Message, Role, Sampling, Shape, UnknownMessage
 from ostiary.wire.conversation.members import EMPTY_LIST, Members
+from ostiary.wire.conversation.offers import offered
 from ostiary.wire.conversation.parts import Text
 from ostiary.wire.conversation.unknown import Encoded, Extra, Loss, LossKind, Rest, find, inexpressible, losses_of
 from ostiary.wire.dialect import Peeked
@@ -123,6 +124,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
         Fault: INVALID_REQUEST where content or a constraint cannot be said in this dialect; another target may do.
     """
     losses = losses_of(conversation.rest, DIALECT, "")
+    conversation, places = offered(conversation, DIALECT, losses)
     _refuse(conversation, profile)
     document: dict[str, Any] = {}
     if conversation.model or find(conversation.rest, DIALECT, "model") is None:
@@ -132,7 +134,7 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
     rest = conversation.rest
     if conversation.tools:
         document["tools"] = [
-            encode_tool(tool, f"tools.{index}", losses) for index, tool in enumerate(conversation.tools)
+            encode_tool(tool, place, losses) for place, tool in zip(places, conversation.tools, strict=True)
         ]
     if conversation.tool_choice is not None:
         document["tool_choice"] = encode_tool_choice(conversation.tool_choice)

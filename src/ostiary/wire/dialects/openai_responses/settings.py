@@ -22,7 +22,7 @@ from ostiary.wire.conversation.conversation import (
     UnknownTool,
 )
 from ostiary.wire.conversation.members import EMPTY_LIST, Members
-from ostiary.wire.conversation.unknown import Extra, Loss, LossKind, find, inexpressible, losses_of
+from ostiary.wire.conversation.unknown import Extra, Loss, LossKind, find, losses_of
 from ostiary.wire.dialects.openai_responses.marks import DIALECT, mark, marked, ordered, put
 from ostiary.wire.dialects.openai_responses.parts import RAW, RAWS, STRING
 from ostiary.wire.profile import Profile, Thinks
@@ -67,14 +67,8 @@ def _take_object(members: Members, name: str) -> msgspec.Raw | None:
 
 
 def encode_tool(tool: Tool | UnknownTool, where: str, losses: list[Loss]) -> Any:
-    """One tool.
-
-    Raises:
-        Fault: INVALID_REQUEST for a tool only another dialect understands.
-    """
+    """One tool: a function, or one of this dialect's own kinds."""
     if isinstance(tool, UnknownTool):
-        if tool.said_by != DIALECT:
-            raise inexpressible(where)
         return tool.value
     losses += losses_of(tool.rest, DIALECT, where)
     if tool.cache is not None:

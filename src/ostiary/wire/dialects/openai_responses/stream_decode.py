@@ -231,6 +231,8 @@ class StreamDecoder:
     def _grow(self, event: _Event, stem: str, tail: str) -> list[Event]:
         kind, part = _GROWING[stem]
         item = self._item(event, kind)
+        if item.done:
+            return []  # it has been told whole
         raw = stem == "response.reasoning_text"
         sub = item.sub(event.summary_index if stem.endswith("summary_text") else event.content_index, raw=raw)
         events: list[Event] = []
@@ -247,6 +249,8 @@ class StreamDecoder:
 
     def _call(self, event: _Event, kind: str, tail: str) -> list[Event]:
         item = self._item(event, kind)
+        if item.done:
+            return []
         if not item.parts:
             item.held.append(event.delta or "")  # its name is not known yet
             return []
@@ -264,12 +268,16 @@ class StreamDecoder:
         raw = kind == PIECES[REASONED]
         if summary or raw:
             item = self._item(event, REASONING)
+            if item.done:
+                return []
             thought = piece(event.part, PIECES[REASONED if raw else SUMMARY])
             sub = item.sub(event.summary_index if summary else event.content_index, raw=raw, begin=True)
             if thought is None or sub in item.parts:
                 return []
             return self._start(item, sub, item.part(msgspec.structs.replace(thought, text=""), raw=raw))
         item = self._item(event, MESSAGE)
+        if item.done:
+            return []
         part = decode_part(event.part, "output_text")
         sub = item.sub(event.content_index, raw=False, begin=True)
         if not isinstance(part, (Text, Refusal)) or sub in item.parts:
@@ -279,6 +287,8 @@ class StreamDecoder:
 
     def _annotation(self, event: _Event) -> list[Event]:
         item = self._item(event, MESSAGE)
+        if item.done:
+            return []
         sub = item.sub(event.content_index, raw=False)
         citation = decode_citation(event.annotation)
         if citation is None:

@@ -52,4 +52,5 @@ DIALECT: Dialect = Dialect(
     decode_fault=decode_fault,
     ping=b": ping\n\n",
     encode_count=_encode_count,
+    keeps=True,
 )
