@@ -35,6 +35,8 @@ from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.objects import Objects
 from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.keys import KeyIndex
+from ostiary.gateway.ports import ResponseStore
+from ostiary.gateway.remembered import Remembered
 from ostiary.gateway.signing.signer import Signers
 from ostiary.vault.spool import Spool
 
@@ -181,6 +183,7 @@ class Room:
         keys: Sequence[VirtualKey] = (),
         chance: random.Random | None = None,
         priced: Callable[[Deployment], Deployment] = lambda found: found,
+        kept: ResponseStore | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.clock = LoopClock()
@@ -206,6 +209,7 @@ class Room:
             objects=Objects(lambda content: hmac.digest(b"k" * 32, content, "sha256")),
             priced=priced,
             signers=Signers(self.clock),
+            responses=None if kept is None else Remembered(kept, self.clock),
         )
         self.plane.swap(policy)
         self.door = FrontDoor(self.plane)

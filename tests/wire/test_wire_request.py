@@ -187,3 +187,9 @@ def test_what_a_model_is_asked_for_is_posted_as_json() -> None:
         ("POST", "/completions"),
         ("POST", "/embeddings"),
     }
+
+
+@pytest.mark.parametrize("within", ['{"metadata":{"model":"nick"}', '{"tools":[{"model":"nick","x":1}]'])
+def test_a_namesake_within_another_member_is_not_taken_for_the_model(within: str) -> None:
+    ask = read(f'{within},"model":"nick"}}'.encode(), max_depth=64)
+    assert ask.patched("upstream", include_usage=False) == f'{within},"model":"upstream"}}'.encode()

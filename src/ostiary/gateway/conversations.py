@@ -50,6 +50,14 @@ class _Output(msgspec.Struct):
     output: list[dict[str, msgspec.Raw]] = []
 
 
+class _Part(msgspec.Struct):
+    """A part of what a message says, as far as it is plain text."""
+
+    type: str = ""
+    text: str | None = None
+    annotations: list[msgspec.Raw] = []
+
+
 class _Item(msgspec.Struct):
     """What tells an item from a mere reference to one."""
 
@@ -59,6 +67,7 @@ class _Item(msgspec.Struct):
 
 _kept = msgspec.json.Decoder(Kept).decode
 _output = msgspec.json.Decoder(_Output).decode
+_parts = msgspec.json.Decoder(list[_Part]).decode
 _items = msgspec.json.Decoder(list[_Item]).decode
 
 
@@ -172,9 +181,22 @@ def _said(response: msgspec.Raw) -> list[msgspec.Raw]:
     """What a response adds to the conversation."""
     said = []
     for item in _output(response).output:
-        left = ("id", "status") if _word(item.get("type")) in _MADE else ()
-        said.append(msgspec.Raw(_encode({name: value for name, value in item.items() if name not in left})))
+        kind = _word(item.get("type"))
+        left = ("id", "status") if kind in _MADE else ()
+        kept: dict[str, Any] = {name: value for name, value in item.items() if name not in left}
+        if kind == "message" and (words := _words(item.get("content"))) is not None:
+            kept["content"] = words
+        said.append(msgspec.Raw(_encode(kept)))
     return said
+
+
+def _words(content: msgspec.Raw | None) -> str | None:
+    """The text of a message that says no more than one: as every provider understands it."""
+    try:
+        (part,) = _parts(content or b"[]")
+    except (*_UNREADABLE, ValueError):
+        return None
+    return part.text if part.type == "output_text" and not part.annotations else None
 
 
 def _listed(raw: msgspec.Raw, mark: str) -> dict[str, Any]:

@@ -176,14 +176,9 @@ class Responses(Exchange):
 
     def _renamed(self, document: bytes) -> bytes:
         """A provider's response under the names that the caller knows."""
-        key, objects = self.account.key, self.plane.objects
-        changes: dict[str, Any] = {}
-        for member in ("id", PREVIOUS):
-            upstream_id = word_of(document, member)
-            if upstream_id == self._foreign != "":
-                changes[member] = self._previous
-            elif upstream_id:
-                changes[member] = objects.response_name(self.target, key, upstream_id)
+        changes: dict[str, Any] = {PREVIOUS: self._previous or None}
+        if upstream_id := word_of(document, "id"):
+            changes["id"] = self.plane.objects.response_name(self.target, self.account.key, upstream_id)
         return with_members(document, changes)
 
     def _kept(self, document: bytes) -> bytes:
