@@ -326,6 +326,7 @@ def _edge_limits(loaded: Loaded) -> EdgeLimits:
         connections=edge.max_connections,
         connections_per_source=edge.max_connections_per_ip,
         hosts=frozenset(host.lower() for host in edge.allowed_hosts),
+        origins=frozenset(origin.lower() for origin in edge.allowed_origins),
     )
 
 

@@ -129,11 +129,18 @@ def _limits(general: Mapping[str, object], own: Mapping[str, object], edge: Mapp
     limits = LimitSettings()
     body = _number(edge.get("max_body_mb", general.get("max_request_size_mb")))
     answer = _number(general.get("max_response_size_mb"))
+    talk = block(own.get("realtime"))
+    event = _number(talk.get("max_event_mb"))
     return LimitSettings(
         max_body=int(body * MEBIBYTE) if body else limits.max_body,
         max_answer=int(answer * MEBIBYTE) if answer else limits.max_answer,
         ping_seconds=_number(own.get("ping_seconds")) or limits.ping_seconds,
         default_output_estimate=_get(own, "default_output_estimate", int) or limits.default_output_estimate,
+        sessions=_get(talk, "max_sessions", int) or limits.sessions,
+        sessions_per_key=_get(talk, "max_sessions_per_key", int) or limits.sessions_per_key,
+        session_seconds=_number(talk.get("session_seconds")) or limits.session_seconds,
+        silence_seconds=_number(talk.get("silence_seconds")) or limits.silence_seconds,
+        max_event=int(event * MEBIBYTE) if event else limits.max_event,
     )
 
 

@@ -15,6 +15,8 @@ _EDGE: tuple[Setting, ...] = (
     used("max_body_mb", Shape.NUMBER, "Largest request body, in MiB; wins over `max_request_size_mb`.", "32",
          least=0.001),
     used("allowed_hosts", Shape.NAMES, "Values of `Host` that are answered; none named: any single well-formed one."),
+    used("allowed_origins", Shape.NAMES,
+         "Origins whose pages may open a WebSocket, as in `https://chat.example`; none named: no page may."),
 )  # fmt: skip
 
 _UPSTREAM: tuple[Setting, ...] = (
@@ -41,6 +43,13 @@ OSTIARY_SETTINGS: tuple[Setting, ...] = (
     used("ostiary.routing", Shape.SECTION, "Bounds of one exchange."),
     used("ostiary.routing.max_attempts", Shape.WHOLE, "Most attempts, retries and fallbacks together.", "8", least=1),
     used("ostiary.routing.exchange_seconds", Shape.NUMBER, "Deadline for all attempts together.", "3600", least=0.01),
+    used("ostiary.realtime", Shape.SECTION, "Realtime sessions."),
+    used("ostiary.realtime.max_sessions", Shape.WHOLE, "Most sessions at once.", "512", least=1),
+    used("ostiary.realtime.max_sessions_per_key", Shape.WHOLE, "Most sessions at once of one key.", "32", least=1),
+    used("ostiary.realtime.session_seconds", Shape.NUMBER, "Longest session.", "3600", least=0.01),
+    used("ostiary.realtime.silence_seconds", Shape.NUMBER,
+         "Silence after which a side is pinged; after as long again it counts as gone.", "30", least=0.1),
+    used("ostiary.realtime.max_event_mb", Shape.NUMBER, "Longest event, in MiB.", "16", least=0.001),
     used("ostiary.drain_seconds", Shape.NUMBER, "How long running answers may go on after SIGTERM.", "600", least=0),
     used("ostiary.ping_seconds", Shape.NUMBER, "Silence after which a stream gets a comment.", "15", least=0.1),
     used("ostiary.default_output_estimate", Shape.WHOLE, "Output tokens reserved where a request names no cap.",

@@ -100,7 +100,8 @@ class GeneralSettings(msgspec.Struct, frozen=True):
 
 
 class EdgeSettings(msgspec.Struct, frozen=True):
-    """Deadlines in seconds and caps of the HTTP edge. `allowed_hosts` empty: any single well-formed Host."""
+    """Deadlines in seconds and caps of the HTTP edge. `allowed_hosts` empty: any single well-formed Host;
+    `allowed_origins` empty: no browser's page may open a WebSocket."""
 
     header_seconds: float = 10.0
     body_seconds: float = 60.0
@@ -110,6 +111,7 @@ class EdgeSettings(msgspec.Struct, frozen=True):
     max_connections: int = 4096
     max_connections_per_ip: int = 2048
     allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True):

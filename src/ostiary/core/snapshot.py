@@ -135,13 +135,19 @@ class RoutingSettings(msgspec.Struct, frozen=True):
 
 
 class LimitSettings(msgspec.Struct, frozen=True):
-    """Caps on what a request may be. Bytes, counts and seconds."""
+    """Caps on what a request may be. Bytes, counts and seconds. `session…`, `silence…` and `max_event` are of realtime
+    sessions."""
 
     max_body: int = 32 * 1024 * 1024
     max_answer: int = 64 * 1024 * 1024  # a non-streamed JSON answer held in memory
     max_depth: int = 64
     ping_seconds: float = 15.0  # silence after which a stream gets an SSE comment
     default_output_estimate: int = 1024  # output tokens reserved where the request names no cap
+    sessions: int = 512  # open at once
+    sessions_per_key: int = 32
+    session_seconds: float = 3600.0
+    silence_seconds: float = 30.0  # after which a side is pinged; after as many again it counts as gone
+    max_event: int = 16 * 1024 * 1024
 
 
 class KeepSettings(msgspec.Struct, frozen=True):

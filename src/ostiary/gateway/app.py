@@ -14,6 +14,7 @@ import msgspec
 from ostiary.core.fault import Fault, Kind, Origin
 from ostiary.core.operation import BodyKind, Endpoint, Operation
 from ostiary.gateway.answer import fault_head
+from ostiary.gateway.duplex import DuplexInbound
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.ledger.account import Account
 from ostiary.gateway.listing import asked_names
@@ -22,16 +23,22 @@ from ostiary.gateway.plane import Plane
 from ostiary.gateway.policy.authorise import find_group, may_use, usable
 from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route, WrongMethod
+from ostiary.gateway.realtime import Seats, Session
 from ostiary.gateway.responses import Responses
 from ostiary.gateway.stored_responses import NAMES, StoredResponses
 from ostiary.wire.dialects.openai_chat import raw
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
+from ostiary.wire.realtime import events
 from ostiary.wire.registry import DIALECTS
 
 _NONE = BodyKind.NONE
 _OWN_ENDPOINTS = (
     Endpoint("models.list", Operation.RAW, "GET", "/models", _NONE),
     Endpoint("models.get", Operation.RAW, "GET", "/models/{id}", _NONE),
+)
+PAST_US = "realtime.past_us"
+_PAST_US = tuple(
+    Endpoint(PAST_US, Operation.RAW, "POST", path, _NONE, prefixes=events.ENDPOINT.prefixes) for path in events.PAST_US
 )
 _MODEL_PREFIXES = ("/openai/deployments/", "/engines/", "/v1/engines/")
 # Endpoints with a state of their own: what is asked for may go on from something that is kept.
@@ -125,10 +132,11 @@ class FrontDoor:
 
     def __init__(self, plane: Plane) -> None:
         chats = (endpoint for dialect in DIALECTS.values() for endpoint in dialect.endpoints)
-        self.endpoints = (*chats, *raw.ENDPOINTS, *_OWN_ENDPOINTS)
+        self.endpoints = (*chats, *raw.ENDPOINTS, *events.ENDPOINTS, *_PAST_US, *_OWN_ENDPOINTS)
         self._plane = plane
         self._table = RouteTable(self.endpoints)
         self._local: dict[str, LocalRoute] = {}
+        self._seats = Seats()
 
     def add_local(self, path: str, answer: Answerer) -> None:
         """Serve what the process says about itself at `path`: GET only, may raise `Fault`."""
@@ -155,8 +163,29 @@ class FrontDoor:
             await self._answer(inbound, self._models)
         elif name == "models.get":
             await self._answer(inbound, lambda request: self._model(request, route.item))
+        elif name == events.SESSION:
+            await self._talk(inbound, route)
+        elif name == PAST_US:
+            await self._answer(inbound, self._past_us)
         else:
             await _EXCHANGES.get(name, Exchange)(self._plane, inbound, route).run()
+
+    async def _talk(self, inbound: Inbound, route: Route) -> None:
+        if isinstance(inbound, DuplexInbound):
+            await Session(self._plane, self._seats, inbound, route).run()
+        else:
+            await self._answer(inbound, self._no_duplex)
+
+    async def _no_duplex(self, inbound: Inbound) -> LocalAnswer:
+        """What a server that is not ours answers to whoever wants a WebSocket."""
+        await self._caller(inbound)
+        raise Fault(Kind.INVALID_REQUEST, "WebSockets are served by the gateway's own listener only", status=501)
+
+    async def _past_us(self, inbound: Inbound) -> LocalAnswer:
+        """A secret of the provider's would take its holder to the provider directly: unlimited and unrecorded."""
+        await self._caller(inbound)
+        public = "clients connect to /v1/realtime with their virtual key; secrets for the provider are not given out"
+        raise Fault(Kind.ROUTE_DENIED, public, origin=Origin.POLICY)
 
     async def _answer(self, inbound: Inbound, make: Answerer) -> None:
         try:

@@ -4,15 +4,17 @@ It must not decide anything about a request beyond its being HTTP: who may do wh
 
 One connection is in one phase at a time. HEAD: collecting a request head. BODY: its exchange runs, its body arrives.
 BUSY: its exchange runs, its body is here; what the client sends now waits, unparsed and bounded. CLOSING: nothing is
-read any more but to be thrown away. The next head is judged only when the answer before it has ended, so answers are in
-order without a queue. Reading goes on while an exchange runs, so that a client's leaving is seen at once; it pauses
-only where a client sends body bytes that nobody asked for yet, and then the body's deadline bounds the pause.
+read any more but to be thrown away. UPGRADED: it is a WebSocket, and no HTTP any more. The next head is judged only
+when the answer before it has ended, so answers are in order without a queue. Reading goes on while an exchange runs, so
+that a client's leaving is seen at once; it pauses only where a client sends body bytes that nobody asked for yet, and
+then the body's deadline bounds the pause.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -36,13 +38,16 @@ from ostiary.gateway.edge_rules import (
     source_of,
 )
 from ostiary.gateway.ports import Door, Route, WrongMethod
+from ostiary.gateway.websocket import WebSocket
 from ostiary.observe.log import failure, log
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
+from ostiary.wire.framing.websocket import TRY_LATER
 
 HEAD: Final = 0
 BODY: Final = 1
 BUSY: Final = 2
 CLOSING: Final = 3
+UPGRADED: Final = 4
 
 
 class EdgeState:
@@ -112,6 +117,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._keep_alive = True
         self._discarded = 0
         self._source = ""
+        self._socket: WebSocket | None = None
+        self._socket_held = 0  # of its bytes, those that count as those of large bodies do
 
     # --- the connection ---
 
@@ -137,7 +144,9 @@ class EdgeProtocol(HttpToolsProtocol):
         self._rest = b""
         self.deadline = 0.0
         inbound, self._inbound = self._inbound, None
-        if inbound is not None:
+        if self._socket is not None:
+            self._lose_socket(self._socket)
+        elif inbound is not None:
             inbound.lose()
         super().connection_lost(exc)
 
@@ -146,6 +155,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self.draining = True
         if self._phase == HEAD:
             self._close(unread=bool(self._rest))
+        elif self._socket is not None:
+            self._socket.stop()
         elif self._phase != CLOSING and self._inbound is None:
             self.cycle.keep_alive = False
 
@@ -196,6 +207,8 @@ class EdgeProtocol(HttpToolsProtocol):
             self._rest += data
             if len(self._rest) > self.limits.pipelined:
                 self.transport.abort()
+        elif phase == UPGRADED:
+            self._take_frames(data)
         else:
             self._discarded += len(data)
             if self._discarded > self.limits.unread:
@@ -384,6 +397,49 @@ class EdgeProtocol(HttpToolsProtocol):
         """The exchange cut the connection: its task is not to be cancelled for that."""
         self._inbound = None
         self._phase = CLOSING
+
+    # --- a WebSocket ---
+
+    def upgrade(self, lines: bytes, make: Callable[[bytes], WebSocket]) -> WebSocket:
+        """Answer 101 with these header lines and be a WebSocket from here on. `make` is given what has come of it."""
+        self.server_state.total_requests += 1
+        rest, self._rest = self._rest, b""
+        self._socket = socket = make(rest)
+        self._phase = UPGRADED
+        self.deadline = 0.0
+        self.transport.write(b"%b%b%b\r\n" % (STATUS_LINE[101], self.common_lines(), lines))
+        return socket
+
+    def end_socket(self) -> None:
+        """The close frame is written: end the connection, and read on a moment so that it arrives."""
+        self._count_socket(0)
+        self._close(unread=True)
+
+    def pause(self, held: bool) -> None:
+        """Stop reading, or go on."""
+        if held:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
+
+    def _take_frames(self, data: bytes) -> None:
+        socket = self._socket
+        assert socket is not None
+        socket.feed(data)
+        if not socket.ended:
+            pending = socket.pending
+            self._count_socket(pending if pending > self.limits.unread else 0)
+            if self.edge.bodies > self.limits.bodies_total:
+                socket.close(TRY_LATER, "the gateway holds too many large messages at the moment")
+                socket.tell_end(TRY_LATER)
+
+    def _count_socket(self, size: int) -> None:
+        self.edge.bodies += size - self._socket_held
+        self._socket_held = size
+
+    def _lose_socket(self, socket: WebSocket) -> None:
+        self._count_socket(0)
+        socket.lose()
 
     def _refuse(self, fault: Fault) -> None:
         """Answer a request that has no exchange, and close."""

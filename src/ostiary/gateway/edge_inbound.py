@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from ostiary.core.fault import Fault, Kind, Origin
+from ostiary.gateway.duplex import Handshake, Listener, judge
 from ostiary.gateway.edge_rules import CHUNKED, METHODS, RequestHead, check_answer_head
+from ostiary.gateway.websocket import WebSocket
+from ostiary.wire.framing.websocket import WebSocketFramer, accept_of
 
 if TYPE_CHECKING:
     from ostiary.gateway.edge import EdgeProtocol
@@ -281,6 +284,44 @@ class EdgeInbound:
         self._ended = True
         self._wake()
         self._edge.answered(self._keep_alive)
+
+    # --- a WebSocket ---
+
+    def handshake(self) -> Handshake:
+        """See `DuplexInbound`."""
+        limits = self._edge.limits
+        return judge(self.method, self.headers, limits.origins, modern=self._modern, bodiless=not self._length)
+
+    def accept(
+        self, handshake: Handshake, head: bytes, listener: Listener, *, largest: int, silence: float
+    ) -> WebSocket:
+        """See `DuplexInbound`."""
+        check_answer_head(head)
+        edge = self._edge
+        chosen = b"sec-websocket-protocol: %b\r\n" % handshake.subprotocol if handshake.subprotocol else b""
+        lines = b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: %b\r\n%b%b" % (
+            accept_of(handshake.key),
+            chosen,
+            head,
+        )
+        self.started = self._ended = True  # what follows is no answer of HTTP
+        socket = edge.upgrade(
+            lines,
+            lambda early: WebSocket(
+                edge.transport,
+                WebSocketFramer(masked=True, largest=largest),
+                listener,
+                edge.edge.sweep(edge.loop),
+                silence=silence,
+                early=early,
+                hang_up=edge.end_socket,
+                pause=edge.pause,
+            ),
+        )
+        self.on_blocked, self.on_writable = socket.block, socket.unblock
+        if not self.writable:
+            socket.block()
+        return socket
 
     # --- called by the connection ---
 

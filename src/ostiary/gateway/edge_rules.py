@@ -53,7 +53,7 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     them, or what follows a refusal. `pipelined` is what may follow the running request. `app_body` caps bodies of
     requests that go to the ASGI application. `bodies_total` caps the bytes of all data-plane bodies held at once, those
     aside that are no longer than `unread`: their number is that of the connections. `hosts` are the accepted names in
-    lower case, without port; empty for any.
+    lower case, without port; empty for any. `origins` are those whose pages may open a WebSocket.
     """
 
     head_seconds: float = 10.0
@@ -71,6 +71,7 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     app_body: int = 4 * 1024 * 1024
     bodies_total: int = 512 * 1024 * 1024
     hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
 
 
 def refused(public: str, status: int = 400) -> Fault:

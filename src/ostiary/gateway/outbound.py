@@ -117,6 +117,10 @@ class Outbound:
             return b"%s%s\r\n" % (prefix, extra)
         return b"%s%scontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (prefix, extra, content_type, length)
 
+    def opening(self, method: str, path: str, client_headers: list[tuple[bytes, bytes]], signature: bytes) -> bytes:
+        """A request head as far as its last header line, for one that goes on with lines of its own."""
+        return self._prefix(method, path) + (self._forwarded(client_headers) if self.forward else b"") + signature
+
     def _prefix(self, method: str, path: str) -> bytes:
         lines = (
             f"{method} {path} HTTP/1.1\r\nhost: {host_of(self.deployment)}\r\n"

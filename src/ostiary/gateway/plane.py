@@ -13,6 +13,7 @@ from ostiary.core.fault import Fault
 from ostiary.core.ids import random_tail
 from ostiary.core.snapshot import EMPTY, Deployment, PolicySnapshot, Timeouts
 from ostiary.gateway.deadlines import Sweeper
+from ostiary.gateway.duplex import Listener
 from ostiary.gateway.ledger.ledger import Ledger
 from ostiary.gateway.objects import Objects
 from ostiary.gateway.outbound import Outbound
@@ -24,6 +25,8 @@ from ostiary.gateway.routing.plan import upstream_name
 from ostiary.gateway.signing.signer import Signers
 from ostiary.gateway.upstream.origin import Origin
 from ostiary.gateway.upstream.response import Response
+from ostiary.gateway.upstream.websocket import Refusal
+from ostiary.gateway.websocket import WebSocket
 
 MOST_SPECIFIC = 4096  # models of wildcards whose facts are kept
 
@@ -34,6 +37,10 @@ class Sender(Protocol):
     async def send(
         self, origin: Origin, head: bytes, body: bytes, timeouts: Timeouts, *, idempotent: bool
     ) -> Response: ...
+
+    async def open_websocket(
+        self, origin: Origin, head: bytes, timeouts: Timeouts, listener: Listener, *, largest: int, silence: float
+    ) -> WebSocket | Refusal: ...
 
     def admit(self, origins: frozenset[Origin]) -> None: ...
 

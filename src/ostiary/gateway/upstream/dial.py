@@ -7,11 +7,10 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from ostiary.core.fault import Fault, Kind, Retry
 from ostiary.core.fault import Origin as Whose
-from ostiary.gateway.upstream.connection import Connection
 from ostiary.gateway.upstream.origin import Origin, parse_proxy
 from ostiary.gateway.upstream.proxy import open_tunnel
 from ostiary.gateway.upstream.tls import client_context
@@ -19,6 +18,7 @@ from ostiary.gateway.upstream.tls import client_context
 ADDRESS_SECONDS = 30.0  # a name is asked for again after this long
 _GOODBYE_SECONDS = 1.0  # how long a closing TLS connection waits for the peer's good-bye
 
+P = TypeVar("P", bound=asyncio.Protocol)
 Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[Address]]]
 
@@ -35,15 +35,18 @@ class Dialler:
         self._addresses: dict[tuple[str, int], tuple[float, list[Address]]] = {}
         self._contexts: dict[tuple[bool, str | None], ssl.SSLContext] = {}
 
-    async def dial(self, origin: Origin, make: Callable[[], Connection], deadline: float) -> Connection:
+    async def dial(self, origin: Origin, make: Callable[[], P], deadline: float, *, tunnel: bool = False) -> P:
         """A connection of `make` to `origin`, ready for a request, before loop time `deadline`. Cancellation is clean.
+
+        Args:
+            tunnel: have a forward proxy lay a tunnel for plain http too.
 
         Raises:
             Fault: CONNECT or TIMEOUT. The reason is not in the text: it would tell callers about the inside.
         """
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._open(origin, make, deadline)
+                return await self._open(origin, make, deadline, tunnel=tunnel)
         except TimeoutError:
             raise Fault(
                 Kind.TIMEOUT,
@@ -58,13 +61,13 @@ class Dialler:
             public = "No connection to the provider could be made."
             raise Fault(Kind.CONNECT, public, origin=Whose.UPSTREAM, retry=Retry.SAME) from error
 
-    async def _open(self, origin: Origin, make: Callable[[], Connection], deadline: float) -> Connection:
+    async def _open(self, origin: Origin, make: Callable[[], P], deadline: float, *, tunnel: bool) -> P:
         context = self._context(origin) if origin.scheme == "https" else None
         proxy = parse_proxy(origin.proxy) if origin.proxy is not None else None
         host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
         connected = await self._connect(host, port, deadline)
         try:
-            if proxy is not None and context is not None:
+            if proxy is not None and (context is not None or tunnel):
                 await open_tunnel(self._loop, connected, origin, proxy)
             if context is None:
                 return (await self._loop.create_connection(make, sock=connected))[1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from base64 import b64encode
 from collections import deque
 from collections.abc import Iterable
 
@@ -12,14 +14,19 @@ from ostiary.core.fault import Fault, Kind, Retry
 from ostiary.core.fault import Origin as Whose
 from ostiary.core.snapshot import Timeouts
 from ostiary.gateway.deadlines import Sweeper
+from ostiary.gateway.duplex import Listener
 from ostiary.gateway.upstream.connection import Connection, no_answer
 from ostiary.gateway.upstream.dial import Dialler, Resolve
 from ostiary.gateway.upstream.origin import Origin, parse_proxy
 from ostiary.gateway.upstream.proxy import absolute_form
 from ostiary.gateway.upstream.response import Response
+from ostiary.gateway.upstream.websocket import Link, Refusal
+from ostiary.gateway.websocket import WebSocket
+from ostiary.wire.framing.websocket import KEY_BYTES
 
 IDLE_SECONDS = 30.0
 MOST_PER_ORIGIN = 1024
+_HANDSHAKE = b"sec-websocket-version: 13\r\nsec-websocket-key: %b\r\n"
 
 
 class OriginStats(msgspec.Struct, frozen=True):
@@ -52,7 +59,7 @@ class Upstream:
         resolve: Resolve | None = None,
     ) -> None:
         self.sweeper = sweeper
-        self.sockets: set[Connection] = set()
+        self.sockets: set[Connection | Link] = set()
         self.idle_seconds = idle_seconds
         self.most_per_origin = most_per_origin
         self.dialler = Dialler(sweeper.loop, resolve)
@@ -111,6 +118,39 @@ class Upstream:
                     raise
             connection = await pool.open(min(self._now() + timeouts.connect, ends))
 
+    async def open_websocket(
+        self, origin: Origin, head: bytes, timeouts: Timeouts, listener: Listener, *, largest: int, silence: float
+    ) -> WebSocket | Refusal:
+        """Ask for a WebSocket on a connection of its own; it does not count among those of the origin's pool.
+
+        Args:
+            head: the request's head as far as its last header line, without those of the handshake.
+            timeouts: `connect` and `first_byte` bound the handshake.
+            listener: told what comes, from `begin` on.
+
+        Raises:
+            Fault: CONNECT, TIMEOUT, TRUNCATED or BAD_ANSWER of the upstream; CONNECT of the gateway.
+        """
+        if origin not in self._pools:
+            raise unknown_origin()
+        now = self._now()
+
+        def make() -> Link:
+            return Link(self, self.sweeper, listener, lambda: os.urandom(4), largest=largest, silence=silence)
+
+        link = await self.dialler.dial(origin, make, now + timeouts.connect, tunnel=True)
+        if not link.usable:
+            raise no_answer()
+        self.sockets.add(link)
+        key = b64encode(os.urandom(KEY_BYTES))
+        asked = b"%bconnection: Upgrade\r\nupgrade: websocket\r\n%b\r\n" % (head, _HANDSHAKE % key)
+        try:
+            async with asyncio.timeout_at(now + timeouts.connect + timeouts.first_byte):
+                return await link.ask(asked, key)
+        except TimeoutError:
+            public = "The provider did not answer the handshake in time."
+            raise Fault(Kind.TIMEOUT, public, origin=Whose.UPSTREAM, retry=Retry.SAME) from None
+
     @property
     def connections(self) -> int:
         """Open sockets, closing ones included."""
@@ -130,7 +170,7 @@ class Upstream:
             self._emptied = self.sweeper.loop.create_future()
             await self._emptied
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: Connection | Link) -> None:
         """A socket is closed."""
         self.sockets.discard(connection)
         if self._emptied is not None and not self.sockets and not self._emptied.done():

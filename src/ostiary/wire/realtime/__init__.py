@@ -1,0 +1,1 @@
+"""Events of OpenAI's Realtime API, as far as a gateway reads them."""
