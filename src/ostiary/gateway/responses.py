@@ -10,7 +10,7 @@ Source: official Python SDK 3.54, `types.responses.ResponseCreateParams`: `store
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -38,7 +38,7 @@ from ostiary.gateway.translation import ObservingTap, TranslatingTap, Translatio
 from ostiary.gateway.upstream.response import Response
 from ostiary.wire.conversation.unknown import Loss
 from ostiary.wire.dialect import Answering, Decoder, Dialect, Encoder
-from ostiary.wire.framing.sse import SseFramer, event_data, sse_event
+from ostiary.wire.framing.sse import event_data, sse_event
 from ostiary.wire.governed import Ask, text
 
 CREATED = "responses"  # Endpoint.name
@@ -261,22 +261,20 @@ class _KeepingTap(TranslatingTap):
 class NamingTap(ObservingTap):
     """A stream that is passed on as it comes, but for the names in its responses."""
 
-    __slots__ = ("_framer", "_rename")
+    __slots__ = ("_rename",)
 
     def __init__(self, decoder: Decoder, stream_type: bytes, rename: Finish) -> None:
         super().__init__(decoder, stream_type)
-        self._framer = SseFramer()
         self._rename = rename
 
-    def feed(self, data: bytes) -> bytes:
-        """The whole events so far, unless they hold a failure."""
-        told = b"".join(map(self._told, self._framer.feed(super().feed(data))))
-        return told + self._framer.flush() if self.done else told
-
-    def finish(self) -> bytes:
-        """The transport's end."""
-        told = b"".join(map(self._told, self._framer.feed(super().finish())))
-        return b"" if self.fault is not None else told + self._framer.flush()
+    def _passed(self, frames: Sequence[bytes]) -> bytes:
+        told: list[bytes] = []
+        for frame in frames:
+            passed = super()._passed([frame])
+            if self.fault is not None:
+                break
+            told.append(self._told(passed))
+        return b"".join(told)
 
     def _told(self, frame: bytes) -> bytes:
         if b'"response"' not in frame or (data := event_data(frame)) is None:
