@@ -12,7 +12,8 @@ from golden_gaps import judge
 from golden_meaning import Meaning, of_reply, of_request, sayable, undeclared
 
 from ostiary.core.fault import Fault, Kind
-from ostiary.wire.conversation.events import Failed
+from ostiary.wire.conversation.events import Event, Failed, PartDelta, PartStart
+from ostiary.wire.conversation.parts import Text
 from ostiary.wire.conversation.reply import Reason, Reply
 from ostiary.wire.registry import DIALECTS
 
@@ -22,7 +23,7 @@ WITHOUT_FILTER = ("ollama_chat",)  # it has no word for an answer that was filte
 FILTER_IS_ERROR = "cohere_chat"  # it tells such an answer as one that failed
 
 
-def pairs(kind: str, **more: bool) -> Any:
+def pairs(kind: str, **more: bool) -> pytest.MarkDecorator:
     """Every file of a kind with every dialect."""
     found = [(file, name) for file in of_kind(kind) for name in NAMES]
     found = [one for one in found if all(bool(one[0].about.get(key)) is value for key, value in more.items())]
@@ -112,8 +113,15 @@ def test_a_stream_that_failed_never_ends_as_if_it_had_not(file: File, target: st
     told = matrix.stream(events, target)
     back = matrix.events(target, told.body)
     assert isinstance(back[-1], Failed)
+    assert words(back) == words(events)
     problems = [name for name, frame in matrix.frames(target, told.body) if ends(target, name, frame)]
     judge(f"{file.id} -> {target}", problems)
+
+
+def words(events: list[Event]) -> str:
+    """What a stream told before it failed."""
+    texts = {(one.choice, one.index) for one in events if isinstance(one, PartStart) and isinstance(one.part, Text)}
+    return "".join(one.text for one in events if isinstance(one, PartDelta) and (one.choice, one.index) in texts)
 
 
 def ends(dialect: str, name: str, frame: Any) -> bool:
