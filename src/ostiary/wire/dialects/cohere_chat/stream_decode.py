@@ -66,6 +66,7 @@ class StreamDecoder:
         self._content: dict[int, int] = {}  # content index -> the part it speaks of
         self._last = 0
         self._calls: dict[int, int] = {}  # tool call index -> the part
+        self._begun = 0  # calls, those under a place that was used before included
         self._texts: dict[int, list[str]] = {}  # content index -> its text so far, in pieces
         self._kept = 0  # characters of them all
         self._over = False
@@ -217,7 +218,8 @@ class StreamDecoder:
         item = Members.of(raw) if raw is not None else None
         if raw is None or item is None:
             raise bad_answer()
-        index = _CALL + len(self._calls)
+        index = _CALL + self._begun
+        self._begun += 1
         self._calls[place] = index
         self._open[index] = True
         if "type" in item and item.take("type", STRING) != "function":
@@ -254,7 +256,7 @@ class StreamDecoder:
         events: list[Event] = []
         for one in _one_or_more(raw):
             cited = decode_citation(one, texts)
-            if cited is None:
+            if cited is None or not self._open.get(2 * cited[0] + 1):
                 events.append(Aside(0, Extra(DIALECT, ("message", CITATIONS), msgspec.Raw(_encode([one])))))
             else:
                 events.append(Cited(0, 2 * cited[0] + 1, cited[1]))
