@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ostiary.catalog.reference import providers_markdown
+from ostiary.catalog.reference import models_markdown, providers_markdown
 from ostiary.config.reference import configuration_markdown
 from ostiary.core.fault import FAULTS, Kind
 from ostiary.core.operation import BodyKind, Endpoint, Meter
@@ -72,6 +72,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration_markdown,
     "endpoints.md": endpoints,
     "faults.md": faults,
+    "models.md": models_markdown,
     "providers.md": providers_markdown,
     "stored-data.md": stored_data_markdown,
 }

@@ -29,7 +29,7 @@ class Profiles:
     """The families in the order of the table."""
 
     def __init__(self, families: tuple[Family, ...]) -> None:
-        self._families = families
+        self.families = families
 
     def find(self, provider: Provider, upstream_model: str, max_output: int | None) -> Profile:
         """The facts of one model of one provider.
@@ -38,7 +38,7 @@ class Profiles:
             max_output: the longest answer in tokens as the model table or the operator states it.
         """
         name = upstream_model.lower()
-        family = next((row for row in self._families if _any(row.match, name)), None)
+        family = next((row for row in self.families if _any(row.match, name)), None)
         facts: Mapping[str, object] = {**(family.facts if family else {}), **provider.facts}
         return msgspec.convert({"max_output": max_output, "stream_usage": provider.usage_in_stream, **facts}, Profile)
 
