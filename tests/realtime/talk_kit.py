@@ -7,7 +7,7 @@ import base64
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +19,7 @@ from websockets.http11 import Request, Response
 
 from ostiary.testing.gateway import Gateway
 from ostiary.wire.framing.websocket import (
+    BROKEN,
     Closing,
     Event,
     Message,
@@ -170,6 +171,16 @@ class RealtimeProvider:
             yield self
 
 
+async def events_until_closed(talk: Any) -> tuple[list[Any], int]:
+    """The events that the official client gets until the close, and the code of that."""
+    events: list[Any] = []
+    while True:
+        try:
+            events.append(await asyncio.wait_for(talk.recv(), 10))
+        except ConnectionClosed as ended:
+            return events, ended.rcvd.code if ended.rcvd is not None else BROKEN
+
+
 def client_of(gateway: Gateway, key: str) -> AsyncOpenAI:
     """The official client, as people have it."""
     return AsyncOpenAI(base_url=gateway.base_url, api_key=key, max_retries=0)
@@ -241,10 +252,8 @@ class RawTalk:
 
     async def over(self) -> None:
         self.writer.close()
-        try:
+        with suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 def handshake(key: str | None, **changed: str | None) -> list[str]:
