@@ -1,6 +1,6 @@
 """The order of events holds whatever a provider sends: lines lost, doubled, swapped or from another stream.
 
-A part begins once, grows and is cited only while it is open, and ends once; a choice finishes once; after a failure
+A part begins once, grows only while it is open, is cited once it has begun, and ends once; a choice finishes once; after a failure
 nothing follows. Every encoder can tell every such order, or refuses it by a fault.
 """
 
@@ -75,8 +75,10 @@ def check_order(events: Iterable[Event]) -> None:
             case PartStart(choice, index):
                 assert (choice, index) not in opened | closed, "a part begins twice"
                 opened.add((choice, index))
-            case PartDelta(choice, index) | Cited(choice, index):
+            case PartDelta(choice, index):
                 assert (choice, index) in opened, "a part grows that is not open"
+            case Cited(choice, index):
+                assert (choice, index) in opened | closed, "a part is cited that has not begun"
             case PartEnd(choice, index):
                 assert (choice, index) in opened, "a part ends that is not open"
                 opened.discard((choice, index))

@@ -256,7 +256,7 @@ class StreamDecoder:
         events: list[Event] = []
         for one in _one_or_more(raw):
             cited = decode_citation(one, texts)
-            if cited is None or not self._open.get(2 * cited[0] + 1):
+            if cited is None or 2 * cited[0] + 1 not in self._open:
                 events.append(Aside(0, Extra(DIALECT, ("message", CITATIONS), msgspec.Raw(_encode([one])))))
             else:
                 events.append(Cited(0, 2 * cited[0] + 1, cited[1]))
