@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from ostiary.catalog.profiles import load_profiles
 from ostiary.catalog.provider import Provider
 from ostiary.catalog.providers import load_providers, parse_providers
 from ostiary.catalog.reference import providers_markdown
@@ -253,3 +254,14 @@ def test_the_reference_page_names_every_provider_and_is_up_to_date() -> None:
         assert provider.base_url in page
         assert provider.docs in page
     assert page == (Path(__file__).parents[2] / "docs" / "reference" / "providers.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "marks"),
+    [("openai", False), ("azure", False), ("groq", False), ("openrouter", True), ("litellm_proxy", True),
+     ("anthropic", True), ("bedrock", True)],
+)  # fmt: skip
+def test_marks_for_the_prompt_cache_go_only_to_providers_that_know_them(name: str, marks: bool) -> None:
+    provider = load_providers().find(name)
+    assert provider is not None
+    assert load_profiles().find(provider, "any-model", None).cache_marks is marks

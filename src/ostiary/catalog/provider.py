@@ -24,8 +24,9 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _compatible() -> dict[str, bool | str | int]:
-    """What is true of a server that speaks OpenAI's dialect and has no more to say: it knows the older names."""
-    return {"new_cap": False, "developer": False}
+    """What is true of a server that speaks OpenAI's dialect and has no more to say: it knows the older names, and no
+    members that are not OpenAI's."""
+    return {"new_cap": False, "developer": False, "cache_marks": False}
 
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
