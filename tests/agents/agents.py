@@ -14,7 +14,7 @@ from typing import Any
 from tests.agents.stage import TASK, Stated
 
 DEAD_PROXY = "http://127.0.0.1:9"
-_PROXIES = {name: DEAD_PROXY for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy")}
+_PROXIES = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), DEAD_PROXY)
 ENVIRONMENT = {**_PROXIES, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost", "TERM": "dumb"}
 
 

@@ -1,4 +1,4 @@
-"""Puts the agents, and the Node they want, into a cache outside the tree. It must not install what the locks do not name.
+"""Puts the agents, and the Node they want, into a cache outside the tree. It must not install what no lock names.
 
 `package-lock.json` holds hashes and no addresses: npm asks whatever registry it is set up with. Nothing of the packages
 is run while they are installed, but one copy of the binary that Claude Code's package brings.
@@ -65,4 +65,4 @@ def _versions() -> str:
 
 
 def _run(command: list[str], folder: Path | None = None, environment: dict[str, str] | None = None) -> None:
-    subprocess.run(command, cwd=folder, env=environment, check=True)  # noqa: S603 - our own command, no shell
+    subprocess.run(command, cwd=folder, env=environment, check=True)

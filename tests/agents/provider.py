@@ -55,7 +55,7 @@ class _Door(BaseHTTPRequestHandler):
     wbufsize = -1
     provider: Provider
 
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["content-length"]))
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -96,5 +96,3 @@ def playing(provider: Provider) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-

@@ -15,9 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ostiary.testing.factories import configuration
-from ostiary.testing.gateway import Gateway, eventually, running_gateway
-
 from tests.agents.agents import AGENTS, ENVIRONMENT, Agent
 from tests.agents.install import Tools, installed
 from tests.agents.provider import Provider, playing
@@ -26,6 +23,9 @@ from tests.agents.voice import Voice
 from tests.agents.voices_claude import Converse, Messages
 from tests.agents.voices_gemini import Generate
 from tests.agents.voices_gpt import Chat, Responses
+
+from ostiary.testing.factories import configuration
+from ostiary.testing.gateway import Gateway, eventually, running_gateway
 
 VOICES: dict[str, Voice] = {voice.name: voice for voice in (Messages(), Responses(), Chat(), Generate(), Converse())}
 PAIRS = {
@@ -69,7 +69,7 @@ def play(run: Run, gateway: Gateway, tools: Tools, home: Path) -> None:
     command = [part.replace("{model}", agent.model) for part in agent.command]
     mark, began = gateway.lines(), time.monotonic()
     with (run.provider.wire / "agent.out").open("wb") as out, (run.provider.wire / "agent.err").open("wb") as err:
-        process = subprocess.run(  # noqa: S603 - our own command, no shell
+        process = subprocess.run(
             [tools.found(command[0]), *command[1:]], cwd=run.folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=out, stderr=err, timeout=SECONDS, check=False,
         )  # fmt: skip

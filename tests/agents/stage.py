@@ -1,4 +1,4 @@
-"""What a scripted provider makes an agent do, and how it judges what comes back. It must not know a dialect or an agent.
+"""What a scripted provider makes an agent do, and how it judges what comes back. It must not know a dialect nor agent.
 
 Five turns of tools: a file is written, read, then two calls at once, then two files are joined and the sum is read;
 then a last word. Every turn is thought over, with a proof that has to come back. Requests beside the loop (a title, a
@@ -154,9 +154,7 @@ class Stage:
         marked: the agent marks what to cache, and the dialect has such marks.
     """
 
-    def __init__(
-        self, folder: Path, *, ids: str, proven: bool, creates: bool, thinks: bool, marked: bool
-    ) -> None:
+    def __init__(self, folder: Path, *, ids: str, proven: bool, creates: bool, thinks: bool, marked: bool) -> None:
         self.folder = folder
         self.stated: list[Stated] = []
         self.turns = 0

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import msgspec
-
 from tests.agents.stage import Asked, Stated, Turn
 
 CREATED = 1_790_000_000

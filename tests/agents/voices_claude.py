@@ -1,7 +1,8 @@
 """Anthropic's Messages and Bedrock's Converse, as a provider of Claude models speaks them. It must not use the codecs.
 
-Sources: official Python SDK 2.12, `types.RawMessageStreamEvent`, and the pages on extended thinking with tools and prompt
-caching (platform.claude.com/docs); botocore 1.44, `bedrock-runtime` 2023-09-30, and the Amazon event stream encoding.
+Sources: official Python SDK 2.12, `types.RawMessageStreamEvent`, and the pages on extended thinking with tools and on
+prompt caching (platform.claude.com/docs); botocore 1.44, `bedrock-runtime` 2023-09-30, and the Amazon event stream
+encoding.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 from zlib import crc32
 
@@ -26,8 +27,8 @@ class Messages:
 
     name, base, ids = "anthropic_messages", "", "toolu_01house"
     proven = creates = thinks = marks = True
-    params = {"model": "anthropic/claude-sonnet-4-5", "api_key": "sk-ant-scripted"}
-    info: dict[str, Any] = {}
+    params: ClassVar[dict[str, Any]] = {"model": "anthropic/claude-sonnet-4-5", "api_key": "sk-ant-scripted"}
+    info: ClassVar[dict[str, Any]] = {}
 
     def read(self, request: Request) -> Asked:
         expect(request.path == "/v1/messages", f"POST {request.path}")
@@ -41,7 +42,7 @@ class Messages:
         expect(roles and roles[0] == "user" and set(roles) <= {"user", "assistant"}, f"roles: {roles}")
         marks = request.raw.count(b'"cache_control":')
         expect(marks <= _MOST_MARKS, f"A maximum of 4 blocks with cache_control may be provided. Found {marks}.")
-        turns = [[block for block in _blocks(turn)] for turn in body["messages"]]
+        turns = [list(_blocks(turn)) for turn in body["messages"]]
         self._check_turns(roles, turns)
         blocks = [block for turn in turns for block in turn]
         return Asked(
@@ -116,7 +117,9 @@ class Messages:
         return content + [{"type": "tool_use", "id": c.id, "name": c.name, "input": c.arguments} for c in turn.calls]
 
     def refuse(self, words: str) -> Answer:
-        return Answer(dumps({"type": "error", "error": {"type": "invalid_request_error", "message": words}}), status=400)
+        return Answer(
+            dumps({"type": "error", "error": {"type": "invalid_request_error", "message": words}}), status=400
+        )
 
 
 def _blocks(turn: dict[str, Any]) -> list[dict[str, Any]]:
@@ -144,13 +147,13 @@ class Converse:
     name, base, ids = "bedrock_converse", "", "tooluse_house-"
     proven = creates = marks = True
     thinks = False
-    params = {
+    params: ClassVar[dict[str, Any]] = {
         "model": "bedrock/eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
         "aws_access_key_id": "AKIASCRIPTEDSCRIPTED",
         "aws_secret_access_key": "scripted/secret+access/key0123456789abcd",
         "aws_region_name": "eu-central-1",
     }
-    info: dict[str, Any] = {}
+    info: ClassVar[dict[str, Any]] = {}
 
     def read(self, request: Request) -> Asked:
         found = re.fullmatch(r"/model/([^/]+)/converse(-stream)?", request.path)
@@ -158,7 +161,14 @@ class Converse:
         assert found is not None
         expect(request.headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 Credential=AKIA"), "not signed")
         body, raw = json.loads(request.raw), members(request.raw)
-        known = {"messages", "system", "toolConfig", "inferenceConfig", "additionalModelRequestFields", "requestMetadata"}
+        known = {
+            "messages",
+            "system",
+            "toolConfig",
+            "inferenceConfig",
+            "additionalModelRequestFields",
+            "requestMetadata",
+        }
         expect(set(body) <= known, f"unknown members {set(body) - known}")
         roles = [turn["role"] for turn in body["messages"]]
         alternating = all(role == ("user", "assistant")[index % 2] for index, role in enumerate(roles))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from tests.agents.stage import Asked, Stated, Turn, expect
@@ -23,8 +23,8 @@ class Generate:
     name, base, ids = "gemini_generate", "/v1beta", ""
     proven = thinks = True
     creates = marks = False
-    params = {"model": "gemini/gemini-2.5-pro", "api_key": "AIza-scripted"}
-    info: dict[str, Any] = {}
+    params: ClassVar[dict[str, Any]] = {"model": "gemini/gemini-2.5-pro", "api_key": "AIza-scripted"}
+    info: ClassVar[dict[str, Any]] = {}
 
     def read(self, request: Request) -> Asked:
         found = _PATH.fullmatch(request.path)

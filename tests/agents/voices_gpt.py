@@ -7,7 +7,7 @@ Sources: OpenAI API reference, chat completions and Responses, bodies and stream
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.agents.stage import Asked, Call, Stated, Turn, expect
 from tests.agents.voice import CREATED, Answer, Request, dumps, items, members, pieces, sse, texts
@@ -34,8 +34,8 @@ class Chat:
     name, base, ids = "openai_chat", "/v1", "call_house"
     proven = creates = marks = False
     thinks = True
-    params = {"model": "openai/gpt-5", "api_key": _KEY}
-    info: dict[str, Any] = {}
+    params: ClassVar[dict[str, Any]] = {"model": "hosted_vllm/qwen3-coder", "api_key": _KEY}  # no Responses there
+    info: ClassVar[dict[str, Any]] = {}
 
     def read(self, request: Request) -> Asked:
         expect(request.path == "/v1/chat/completions", f"POST {request.path}")
@@ -107,8 +107,8 @@ class Responses:
     name, base, ids = "openai_responses", "/v1", "call_house"
     proven = thinks = True
     creates = marks = False
-    params = {"model": "openai/gpt-5", "api_key": _KEY}
-    info: dict[str, Any] = {"mode": "responses"}
+    params: ClassVar[dict[str, Any]] = {"model": "openai/gpt-5", "api_key": _KEY}
+    info: ClassVar[dict[str, Any]] = {"mode": "responses"}
 
     def read(self, request: Request) -> Asked:
         expect(request.path == "/v1/responses", f"POST {request.path}")

@@ -24,7 +24,6 @@ from ostiary.wire.conversation.conversation import (
     Tool,
     ToolChoice,
     UnknownMessage,
-    UnknownTool,
 )
 from ostiary.wire.conversation.parts import (
     Audio,
@@ -330,7 +329,6 @@ FOREIGN = UnknownPart("gemini_generate", "parts", raw({"executableCode": {}}))
         several(tool_choice=ToolChoice(Call.AUTO, ("a",))),
         several(format=Format(Shape.JSON)),
         several(format=Format(Shape.SCHEMA)),
-        several(tools=(UnknownTool("openai_chat", raw({})),)),
         several(rest=(msgspec.structs.replace(OTHERS, binding=True),)),
         Conversation(model="m", messages=(UnknownMessage("openai_chat", raw({})),)),
     ],

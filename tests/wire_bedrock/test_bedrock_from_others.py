@@ -23,7 +23,6 @@ from ostiary.wire.conversation.conversation import (
     Tool,
     ToolChoice,
     UnknownMessage,
-    UnknownTool,
 )
 from ostiary.wire.conversation.parts import (
     Audio,
@@ -194,7 +193,6 @@ SCHEMA = Format(Shape.SCHEMA, "s", None, raw({"type": "object"}))
         asked(Message(Role.TOOL, (Text("a"),))),
         asked(Message(Role.SYSTEM, (Image(Inline("image/png", "AA")),))),
         asked(UnknownMessage("gemini_generate", raw({}))),
-        asked(HI, tools=(UnknownTool("openai_chat", raw({})),)),
         asked(HI, tools=TOOLS, tool_choice=ToolChoice(Call.AUTO, ("f",))),
         asked(HI, tool_choice=ToolChoice(Call.REQUIRED)),
         asked(said(ToolCall("1", "f", "{}")), tools=TOOLS, tool_choice=ToolChoice(Call.NONE)),

@@ -21,7 +21,6 @@ from ostiary.wire.conversation.conversation import (
     Thinking,
     ToolChoice,
     UnknownMessage,
-    UnknownTool,
 )
 from ostiary.wire.conversation.parts import (
     Audio,
@@ -262,7 +261,6 @@ FOREIGN = UnknownPart("gemini_generate", "parts", raw({"executableCode": {}}))
         said(ToolResult("1", ())),
         said(ToolCall("1", "f", ""), role=Role.USER),
         Conversation(model="m", messages=(UnknownMessage("gemini_generate", raw({})),)),
-        Conversation(model="m", messages=(), tools=(UnknownTool("gemini_generate", raw({})),)),
         Conversation(model="m", messages=(), rest=(msgspec.structs.replace(OTHERS, binding=True),)),
     ],
 )

@@ -203,7 +203,6 @@ def test_a_tool_plan_is_reasoning_and_a_document_of_a_tool_is_its_text() -> None
         (asking(ToolCall("1", "f", "x", free=True), role=Role.ASSISTANT), "messages.0.parts.0"),
         (Conversation(model="m", messages=(), choices=2), "choices"),
         (Conversation(model="m", messages=(), previous="r"), "previous"),
-        (Conversation(model="m", messages=(), tools=(Tool("f"),), parallel_calls=False), "parallel_calls"),
         (Conversation(model="m", messages=(), tool_choice=ToolChoice(Call.REQUIRED, ("g",))), "tool_choice"),
         (Conversation(model="m", messages=(), rest=(Extra("other", ("x",), raw(1), True),)), "x"),
     ],

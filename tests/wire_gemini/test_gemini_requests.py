@@ -193,9 +193,7 @@ def test_content_that_cannot_be_said_is_refused(message: Message | UnknownMessag
 @pytest.mark.parametrize(
     ("more", "where"),
     [
-        ({"parallel_calls": False}, "parallel_calls"),
         ({"previous": "resp_1"}, "previous"),
-        ({"tools": (UnknownTool("openai_chat", raw({})),)}, "tools.0"),
         ({"rest": (Extra("openai_chat", ("modalities",), raw(["audio"]), binding=True),)}, "modalities"),
         ({"format": Format(Shape.SCHEMA), "profile": Profile(schema=False)}, "format"),
     ],

@@ -197,7 +197,6 @@ def test_arguments_are_an_object_and_none_are_an_empty_one() -> None:
         (asking(ToolCall("1", "f", "{}", free=True), role=Role.ASSISTANT), "messages.0.parts.0"),
         (Conversation(model="m", messages=(), choices=2), "choices"),
         (Conversation(model="m", messages=(), previous="r"), "previous"),
-        (Conversation(model="m", messages=(), tools=(Tool("f"),), parallel_calls=False), "parallel_calls"),
         (Conversation(model="m", messages=(), tool_choice=ToolChoice(Call.REQUIRED)), "tool_choice"),
         (Conversation(model="m", messages=(), rest=(Extra("other", ("x",), raw(1), True),)), "x"),
     ],

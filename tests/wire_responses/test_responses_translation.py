@@ -23,7 +23,6 @@ from ostiary.wire.conversation.conversation import (
     Tool,
     ToolChoice,
     UnknownMessage,
-    UnknownTool,
 )
 from ostiary.wire.conversation.parts import (
     Audio,
@@ -360,7 +359,6 @@ FOREIGN = UnknownPart("gemini_generate", "parts", raw({"executableCode": {}}))
         said(ToolCall("1", "f", ""), role=Role.USER),
         said(Text("x"), role=Role.TOOL),
         Conversation(model="m", messages=(UnknownMessage("gemini_generate", raw({})),)),
-        asking(tools=(UnknownTool("gemini_generate", raw({})),)),
         asking(rest=(msgspec.structs.replace(OTHERS, binding=True),)),
         asking(stop=("END",)),
         asking(choices=2),
