@@ -1,7 +1,7 @@
 """The order of events holds whatever a provider sends: lines lost, doubled, swapped or from another stream.
 
-A part begins once, grows only while it is open, is cited once it has begun, and ends once; a choice finishes once; after a failure
-nothing follows. Every encoder can tell every such order, or refuses it by a fault.
+A part begins once, grows only while it is open, is cited once it has begun, and ends once; a choice finishes once;
+after a failure nothing follows. Every encoder can tell every such order, or refuses it by a fault.
 """
 
 from __future__ import annotations
