@@ -31,6 +31,7 @@ from ostiary.cli.unlock import database_url, directory_of, unlock
 from ostiary.config.load import load
 from ostiary.config.shapes import Loaded
 from ostiary.control.deployments import as_reached
+from ostiary.control.ownrows import with_own_rows
 from ostiary.core.fault import Fault, Kind
 from ostiary.core.ids import mint_key
 from ostiary.core.price import PriceState
@@ -145,7 +146,7 @@ async def _build(options: Options, environment: Mapping[str, str], loaded: Loade
         loop=loop,
         refused=tally.refused,
         objects=Objects(lambda content: hmac.digest(object_key, content, "sha256")),
-        priced=_priced,
+        priced=lambda deployment: _priced(deployment, house.loaded),
         signers=signers,
         responses=remembered,
     )
@@ -203,12 +204,13 @@ def _not_kept(fault: Fault) -> None:
     log().error("the store did not take responses that are to be kept; trying again", problem=fault.public)
 
 
-def _priced(deployment: Deployment) -> Deployment:
-    """A deployment of one model with what the catalog knows of it."""
+def _priced(deployment: Deployment, loaded: Loaded) -> Deployment:
+    """A deployment of one model with what the catalog and the operator's own rows know of it."""
     provider = load_providers().find(deployment.provider)
     if provider is None:
         return deployment
-    facts = load_models().find(provider, deployment.upstream_model)
+    table, _ = with_own_rows(load_models(), loaded)
+    facts = table.find(provider, deployment.upstream_model)
     if facts is not None:
         deployment = msgspec.structs.replace(
             deployment,
