@@ -73,7 +73,9 @@ def fidelity_markdown() -> str:
             client, provider = (dialect, target) if kind == "request" else (target, dialect)
             cell = cells.setdefault((cases[case]["feature"], client, provider), Cell())
             place = f"{case}.{dialect}.{kind} -> {target}"
-            wrong = any(where.fullmatch(said) for where, _ in gaps for said in (place, f"form of {place}"))
+            wrong = any(
+                where.fullmatch(said) for where, _ in gaps for said in (place, f"form of {place}", f"wishes of {place}")
+            )
             _note(cell, lines, wrong=wrong)
     features = _features(cases.values())
     tables = [_table(client, features, cells) for client in CLIENTS]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import golden_matrix as matrix
 import msgspec
 import pytest
-from golden_corpus import NAMES, PROFILES, File, files, of_kind
+from golden_corpus import NAMES, PROFILES, File, of_kind
 from golden_gaps import judge
 from golden_meaning import Meaning, of_reply, of_request, sayable, undeclared
 
@@ -15,18 +16,22 @@ from ostiary.core.fault import Fault, Kind
 from ostiary.wire.conversation.events import Event, Failed, PartDelta, PartStart
 from ostiary.wire.conversation.parts import Text
 from ostiary.wire.conversation.reply import Reason, Reply
+from ostiary.wire.conversation.unknown import LossKind
 from ostiary.wire.registry import DIALECTS
 
+PLAIN = ("plain_text", "system_prompt", "several_turns", "several_choices_fewer", "no_store", "tool_definition",
+         "tool_result", "parallel_results")  # fmt: skip
 DEFAULT_CAP = 4096  # of the Messages dialect, which has to name one
 ALWAYS_STRICT = ("anthropic_messages", "bedrock_converse", "gemini_generate")  # a schema for the answer binds
 WITHOUT_FILTER = ("ollama_chat",)  # it has no word for an answer that was filtered
 FILTER_IS_ERROR = "cohere_chat"  # it tells such an answer as one that failed
 
 
-def pairs(kind: str, **more: bool) -> pytest.MarkDecorator:
-    """Every file of a kind with every dialect."""
-    found = [(file, name) for file in of_kind(kind) for name in NAMES]
-    found = [one for one in found if all(bool(one[0].about.get(key)) is value for key, value in more.items())]
+def pairs(kind: str, cases: Container[str] | None = None, **more: bool) -> pytest.MarkDecorator:
+    """Every file of a kind, of these cases only where they are named, with every dialect."""
+    chosen = [file for file in of_kind(kind) if cases is None or file.case in cases]
+    chosen = [file for file in chosen if all(bool(file.about.get(key)) is value for key, value in more.items())]
+    found = [(file, name) for file in chosen for name in NAMES]
     return pytest.mark.parametrize(("file", "target"), found, ids=lambda one: getattr(one, "id", one))
 
 
@@ -58,6 +63,14 @@ def test_a_refusal_names_its_field_and_lets_another_target_try(file: File, targe
     refused = matrix.request(matrix.asked(file), target).refused
     assert target != file.dialect or refused is None
     assert refused is None or (refused.kind is Kind.INVALID_REQUEST and bool(refused.param))
+
+
+@pairs("request", PLAIN)
+def test_what_every_client_says_is_no_wish_that_could_be_lost(file: File, target: str) -> None:
+    """Where `drop_params` is false a lost wish or unknown member refuses the request: plain ones must not have any."""
+    losses = matrix.request(matrix.asked(file), target).losses
+    wishes = [f"{one.kind} {one.where}" for one in losses if one.kind in (LossKind.KNOB, LossKind.UNKNOWN)]
+    judge(f"wishes of {file.id} -> {target}", wishes)
 
 
 @pairs("reply")
@@ -93,17 +106,21 @@ def differences(before: Reply, after: Reply | Fault, told: matrix.Told, target: 
     return undeclared(meant, means, told.losses) + counted
 
 
-@pytest.mark.parametrize(
-    "file", [file for file in of_kind("stream") if not file.about.get("fails")], ids=lambda f: f.id
-)
-def test_a_stream_tells_what_the_whole_answer_of_its_case_tells(file: File) -> None:
-    whole = [one for one in files() if one.id == f"{file.case}.{file.dialect}.reply"]
-    answer = matrix.folded(matrix.events(file.dialect, file.wire()))
+BOTH = [
+    (one, two)
+    for one in of_kind("stream")
+    for two in of_kind("reply")
+    if (one.case, one.dialect) == (two.case, two.dialect)
+]
+
+
+@pytest.mark.parametrize(("stream", "whole"), BOTH, ids=lambda file: file.id)
+def test_a_stream_tells_what_the_whole_answer_of_its_case_tells(stream: File, whole: File) -> None:
+    answer = matrix.folded(matrix.events(stream.dialect, stream.wire()))
     assert isinstance(answer, Reply)
-    for one in whole:
-        reply = DIALECTS[file.dialect].decode_reply(one.wire())
-        assert of_reply(answer) == of_reply(reply)
-        assert answer.usage == reply.usage
+    reply = DIALECTS[whole.dialect].decode_reply(whole.wire())
+    assert of_reply(answer) == of_reply(reply)
+    assert answer.usage == reply.usage
 
 
 @pairs("stream", fails=True)
@@ -154,12 +171,11 @@ def test_an_error_is_understood_and_told_in_the_clients_words(file: File, target
     assert isinstance(msgspec.json.decode(told.body), dict)
 
 
-@pairs("error")
+@pairs("error", ("auth",))
 def test_what_a_provider_says_of_the_gateways_credential_reaches_nobody(file: File, target: str) -> None:
     fault = matrix.fault_of(file)
-    if fault.kind is Kind.UPSTREAM_AUTH:
-        assert (fault.answer, fault.status) == (None, 502)
-        assert b"key" not in matrix.error(fault, file.dialect, target).body
+    assert (fault.kind, fault.answer, fault.status) == (Kind.UPSTREAM_AUTH, None, 502)
+    assert b"key" not in matrix.error(fault, file.dialect, target).body
 
 
 def test_every_refusal_is_a_fault_of_the_clients_request_or_of_the_providers_answer() -> None:
