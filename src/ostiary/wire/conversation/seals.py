@@ -34,6 +34,11 @@ def carry(seal: Seal, *, ahead: bool = False) -> str:
     return base64.b64encode(_MARK + content).decode()
 
 
+def unproven() -> str:
+    """The text that stands for the proof of what has none, for clients that keep only what is proven."""
+    return carry(Seal("", ""))
+
+
 def carried(text: str, dialect: str) -> tuple[Seal, bool]:
     """The proof behind a text that stands where `dialect` keeps proofs, and whether it belongs to the next part.
 

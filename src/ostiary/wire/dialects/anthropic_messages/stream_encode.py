@@ -283,8 +283,10 @@ class StreamEncoder:
         """End the open block; it may be sealed only now."""
         block, data = self._open, b""
         assert block is not None
-        if isinstance(block.part, Reasoning) and block.seal is not None:
-            data = self._delta({"type": "signature_delta", "signature": written_proof(block.seal)})
+        if isinstance(block.part, Reasoning):
+            # Clients know thoughts by their proof and lose those that come without; one that is empty proves nothing.
+            proof = "" if block.seal is None else written_proof(block.seal)
+            data = self._delta({"type": "signature_delta", "signature": proof})
             block.told = block.seal
         data += _event({"type": "content_block_stop", "index": self._number})
         block.closed, self._open = True, None

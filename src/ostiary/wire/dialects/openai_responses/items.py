@@ -166,6 +166,8 @@ def _reasoning(members: Members, *, keep: bool) -> Told | None:
     if SUMMARY in members and keep:
         return None  # a summary that is no list
     seal, ahead = carried(proof, DIALECT) if proof is not None else (None, False)
+    if seal is not None and not seal.issuer:
+        seal = None  # see `unproven`
     if ahead and not pieces:
         return Told([], ahead=seal)
     rest = ordered(with_item(leftover(members, keep=keep, binding=frozenset(PIECES))), marks)

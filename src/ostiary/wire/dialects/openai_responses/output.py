@@ -13,7 +13,7 @@ from typing import Any
 
 from ostiary.wire.conversation.parts import Citation, Part, Reasoning, Refusal, Seal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.reply import Score
-from ostiary.wire.conversation.seals import carry
+from ostiary.wire.conversation.seals import carry, unproven
 from ostiary.wire.conversation.unknown import Loss, LossKind, inexpressible, losses_of
 from ostiary.wire.dialects.openai_responses.items import ARGUMENTS, OUTPUT, PIECES, RAW_MARK, REASONED, SUMMARY
 from ostiary.wire.dialects.openai_responses.marks import DIALECT, item_marked, of_item, put
@@ -43,10 +43,19 @@ class Output:
         id: what the items' names are made of.
         emit: takes each event's type and members.
         losses: grows by what could not be said.
+        proven: reasoning always has something in place of a proof, because the client asked for proofs.
     """
 
-    def __init__(self, *, id: str, emit: Emit, losses: list[Loss]) -> None:  # noqa: A002  # the wire's word
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002  # the wire's word
+        emit: Emit,
+        losses: list[Loss],
+        proven: bool = False,
+    ) -> None:
         self.items: list[Any] = []
+        self._proven = proven
         self._id = id
         self._emit = emit
         self._losses = losses
@@ -133,6 +142,8 @@ class Output:
             return
         if item["type"] in _STATES:
             item["status"] = status
+        if self._proven and item["type"] == "reasoning":
+            item.setdefault("encrypted_content", unproven())
         self._emit("response.output_item.done", {"output_index": len(self.items) - 1, "item": item})
 
     def abandon(self) -> None:

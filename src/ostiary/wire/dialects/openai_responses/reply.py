@@ -24,6 +24,7 @@ from ostiary.wire.dialects.openai_responses.marks import DIALECT
 from ostiary.wire.dialects.openai_responses.output import Output
 from ostiary.wire.dialects.openai_responses.parts import RAW, RAWS, STRING, meaningful
 from ostiary.wire.dialects.openai_responses.response import INCOMPLETE, TIERS, ended, finish_of, frame
+from ostiary.wire.dialects.openai_responses.settings import wants_proofs
 from ostiary.wire.dialects.openai_responses.usage import decode_usage, encode_usage, fault_of, readable
 
 # What a response tells again of the request, and nobody reads.
@@ -129,7 +130,7 @@ def encode_reply(reply: Reply, answering: Answering) -> Encoded:
         Fault: INVALID_REQUEST for content this dialect cannot say.
     """
     losses: list[Loss] = []
-    output = Output(id=answering.id, emit=_nobody, losses=losses)
+    output = Output(id=answering.id, emit=_nobody, losses=losses, proven=wants_proofs(answering.asked))
     finish = Finish(Reason.STOP)
     for number, choice in enumerate(reply.choices):
         if number:

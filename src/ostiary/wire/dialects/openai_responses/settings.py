@@ -221,6 +221,11 @@ def encode_include(conversation: Conversation, *, thinks: bool) -> list[str] | N
     return names if conversation.logprobs else [name for name in names if name != SCORED]
 
 
+def wants_proofs(asked: Conversation) -> bool:
+    """Whether the client keeps reasoning itself, and for that asks for its proofs."""
+    return SEALED in (encode_include(asked, thinks=True) or ())
+
+
 def include_of(thinking: Thinking, *, stored: bool) -> list[str]:
     """What is included without being asked for: reasoning that nobody stores has to come back with the next request."""
     used = _effort(thinking) not in (None, "none")

@@ -39,6 +39,7 @@ from ostiary.wire.dialects.openai_responses.marks import DIALECT
 from ostiary.wire.dialects.openai_responses.output import Output
 from ostiary.wire.dialects.openai_responses.reply import lost_of, surrounded
 from ostiary.wire.dialects.openai_responses.response import INCOMPLETE, ended, frame
+from ostiary.wire.dialects.openai_responses.settings import wants_proofs
 from ostiary.wire.framing.sse import sse_event
 
 _encode = msgspec.json.Encoder().encode
@@ -61,7 +62,8 @@ class StreamEncoder:
     def __init__(self, answering: Answering) -> None:
         self.losses: list[Loss] = []
         self._frame = frame(answering)
-        self._output = Output(id=answering.id, emit=self._emit, losses=self.losses)
+        proven = wants_proofs(answering.asked)
+        self._output = Output(id=answering.id, emit=self._emit, losses=self.losses, proven=proven)
         self._written: list[bytes] = []
         self._number = 0
         self._current: int | None = None
