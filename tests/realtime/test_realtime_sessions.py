@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 from talk_kit import COST, USAGE, Call, RawTalk, RealtimeProvider, client_of, events_until_closed, listening
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 
 from ostiary.testing.gateway import Gateway, eventually
@@ -475,3 +476,27 @@ async def test_a_stopping_gateway_lets_a_response_finish_and_then_says_good_bye(
         for task in waiting:
             task.cancel()
     assert await asyncio.to_thread(door.wait) == 0
+
+
+class TestBrowsers:
+    @pytest.fixture
+    def own_settings(self) -> dict[str, Any]:
+        return {"edge": {"allowed_origins": ["https://Chat.example"]}}
+
+    async def test_a_page_of_a_named_origin_talks_with_its_key_in_a_subprotocol(
+        self, door: Gateway, talker: RealtimeProvider
+    ) -> None:
+        key = await key_of(door)
+        url = f"ws://{door.host}:{door.port}/v1/realtime?model=talk"
+        offered: Any = ["realtime", f"openai-insecure-api-key.{key}", "openai-beta.realtime-v1"]
+        async with connect(url, origin="https://chat.example", subprotocols=offered) as talk:  # type: ignore[arg-type]
+            assert talk.subprotocol == "realtime"
+            assert json.loads(await talk.recv())["type"] == "session.created"
+        call = await talker.call()
+        assert call.headers["openai-beta"] == "realtime=v1"
+        assert key not in json.dumps([call.headers, call.target])
+        assert "origin" not in call.headers
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(url, origin="https://evil.example", subprotocols=offered):  # type: ignore[arg-type]
+                pass
+        assert refused.value.response.status_code == 403

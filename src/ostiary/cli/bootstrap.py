@@ -214,6 +214,7 @@ def _priced(deployment: Deployment, loaded: Loaded) -> Deployment:
     if facts is not None:
         deployment = msgspec.structs.replace(
             deployment,
+            mode="realtime" if facts.mode == "realtime" else deployment.mode,
             max_input_tokens=deployment.max_input_tokens or facts.max_input_tokens,
             max_output_tokens=deployment.max_output_tokens or facts.max_output_tokens,
         )

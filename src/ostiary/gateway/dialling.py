@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import quote
 
+import msgspec
+
 from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.operation import Endpoint
 from ostiary.core.snapshot import Deployment, LimitSettings, UrlStyle
@@ -15,6 +17,7 @@ from ostiary.gateway.signing.signer import host_of
 from ostiary.gateway.upstream.websocket import Refusal
 from ostiary.gateway.websocket import WebSocket
 
+HANDSHAKE_SECONDS = 30.0
 _V1_VERSIONS = ("", "v1", "preview", "latest")
 
 
@@ -47,7 +50,7 @@ async def dial_realtime(
     return await plane.upstream.open_websocket(
         out.origin,
         head,
-        out.timeouts,
+        msgspec.structs.replace(out.timeouts, first_byte=min(out.timeouts.first_byte, HANDSHAKE_SECONDS)),
         listener,
         largest=limits.max_event,
         silence=limits.silence_seconds,
@@ -75,7 +78,7 @@ async def _signed(plane: Plane, out: Outbound, path: str) -> bytes:
     lines = signer.lines("GET", host, path, b"", clock.now())
     if lines is None:
         try:
-            async with asyncio.timeout(out.timeouts.first_byte):
+            async with asyncio.timeout(min(out.timeouts.first_byte, HANDSHAKE_SECONDS)):
                 await signer.ready()
         except TimeoutError:
             public = "the provider's credential did not come in time"

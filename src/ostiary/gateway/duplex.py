@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -112,6 +111,9 @@ class DuplexInbound(Inbound, Protocol):
             head: header lines, each ending in CRLF.
             largest: bytes of a message.
             silence: seconds after which the client is pinged; after as many again it counts as gone.
+
+        Raises:
+            Fault: STOPPING.
         """
         ...
 
@@ -184,18 +186,6 @@ def _check_origin(value: bytes | None, origins: frozenset[str]) -> None:
     if value.decode("latin-1").lower() not in origins:
         public = "this origin is not let in; `ostiary.edge.allowed_origins` can name it"
         raise Fault(Kind.ROUTE_DENIED, public, origin=Origin.POLICY)
-
-
-def is_origin(text: str) -> bool:
-    """Whether a text is an origin as browsers write it: scheme, host and a port that is not the scheme's own."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return False
-    default = {"http": 80, "https": 443}.get(parts.scheme, -1)
-    plain = not (parts.path or parts.query or parts.fragment or parts.username is not None)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain and port != default
 
 
 def _no_handshake(public: str, status: int = 400) -> Fault:

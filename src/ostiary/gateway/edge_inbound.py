@@ -298,6 +298,8 @@ class EdgeInbound:
         """See `DuplexInbound`."""
         check_answer_head(head)
         edge = self._edge
+        if edge.draining:
+            raise Fault(Kind.STOPPING, "the gateway is stopping", origin=Origin.GATEWAY)
         chosen = b"sec-websocket-protocol: %b\r\n" % handshake.subprotocol if handshake.subprotocol else b""
         lines = b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: %b\r\n%b%b" % (
             accept_of(handshake.key),

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 SWITCHED: Final = 101  # the status of a session that was opened
 LOOK_SECONDS = 0.5  # between two looks whether the key still holds
+MOST_REFUSALS = 100  # events refused in a row; one is forgotten with each look
 # Refusals after which the session has no purpose any more.
 _LAST = (Kind.BUDGET_EXCEEDED, Kind.UNKNOWN_PRICE, Kind.BLOCKED_KEY, Kind.EXPIRED_KEY, Kind.MODEL_DENIED,
          Kind.UNKNOWN_MODEL, Kind.STOPPING)  # fmt: skip
@@ -68,6 +69,7 @@ class Talk:
         self._early_end = False  # the provider was gone before the client was there
         self._ends = 0.0
         self._counter = 0
+        self._refusals = 0
         self._last: Fault | None = None  # the session ends with this once no response is under way
         self._transcriber: tuple[str, Deployment] | None = None
 
@@ -126,6 +128,7 @@ class Talk:
         if now >= self._ends:
             self._end(GOING_AWAY, "the session has reached its longest time", Outcome.COMPLETED)
             return
+        self._refusals = max(self._refusals - 1, 0)
         self.deadline = min(now + LOOK_SECONDS, self._ends)
 
     # --- from the client ---
@@ -145,9 +148,12 @@ class Talk:
             forwarded = write_client(event)
         except Fault as fault:
             self._tell(fault, about)
+            self._refusals += 1
             if fault.kind in _LAST:
                 self._finish_with(fault)
-            if not self.client.writable:  # who does not read his errors is not read
+            elif self._refusals > MOST_REFUSALS:  # each may be a record, and costs more here than there
+                self._end(POLICY, "too many events that are refused", Outcome.BLOCKED, fault)
+            elif not self.client.writable:  # who does not read his errors is not read
                 self.client.hold()
             return
         self._turns.add(len(payload), audio=event["type"] == APPEND)
@@ -261,6 +267,7 @@ class Talk:
 
     def client_ended(self, code: int) -> None:
         """The client has closed, or is gone."""
+        self._turns.end(Outcome.CLIENT_GONE, CLIENT_CLOSED_REQUEST, "")
         if code == BROKEN:
             self._end(GOING_AWAY, "", Outcome.CLIENT_GONE, status=CLIENT_CLOSED_REQUEST)
         elif code in (NORMAL, GOING_AWAY, NO_CODE):
@@ -297,8 +304,8 @@ class Talk:
         self._over.set_result(fault)
         self.deadline = 0.0
         kind = str(fault.kind) if fault is not None else ""
-        shown = fault.status if fault is not None else status if status != SWITCHED else 200
-        self._turns.end(outcome if outcome is not Outcome.COMPLETED else Outcome.TRUNCATED, shown, kind)
+        left = Outcome.TRUNCATED if outcome is Outcome.COMPLETED else outcome
+        self._turns.end(left, fault.status if fault is not None else 200, kind)
         self._session.settle(outcome, status, kind)
         self.client.close(code, reason)
         self._other.close(NORMAL, "")
