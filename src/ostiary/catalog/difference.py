@@ -16,8 +16,6 @@ from ostiary.core.price import Price
 
 _PER_UNIT = Decimal(10) ** 15  # nanodollars per million units to dollars per unit
 _PER_REQUEST = Decimal(10) ** 9
-# Rate of `Price` -> the name it has in the compatible price table.
-_RATES = {rate: next(field for field, its in FIELDS.items() if its == rate) for rate in Price.__struct_fields__}
 _FACTS = {
     "mode": "mode",
     "litellm_provider": "owner",
@@ -108,9 +106,11 @@ def dollars(price: Price | None) -> Mapping[str, Decimal]:
     """Dollars per unit of every rate that a price has."""
     if price is None:
         return {}
-    amounts = {}
-    for rate, field in _RATES.items():
+    amounts: dict[str, Decimal] = {}
+    told = set()
+    for field, rate in FIELDS.items():  # of several fields for one rate the first
         value = getattr(price, rate)
-        if value:
+        if value and rate not in told:
             amounts[field] = Decimal(value) / (_PER_REQUEST if rate == "request" else _PER_UNIT)
+        told.add(rate)
     return amounts

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -42,7 +41,6 @@ class Overrides(msgspec.Struct, frozen=True):
     remarks: tuple[tuple[str, str], ...] = ()
 
 
-@lru_cache(maxsize=2)
 def read_overrides(raw: bytes, shipped: Models) -> Overrides:
     """The rows of a file. Never raises; what is wrong is in the answer."""
     try:

@@ -7,7 +7,7 @@ What is refused, or changes nothing because there is no word for it, is not supp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -53,6 +53,7 @@ _FIELDS: Mapping[str, dict[str, Any]] = {
     "verbosity": {"verbosity": "low"},
     "web_search_options": {"web_search_options": {}},
 }
+_ROOM = 64_000  # tokens: enough for any budget
 _LEFT_OUT = frozenset({LossKind.KNOB, LossKind.UNKNOWN})
 # Fields that mean nothing to a model of which the catalogue says that it cannot.
 _NEEDS = {
@@ -71,13 +72,14 @@ def accepted_fields(deployment: Deployment, capabilities: Mapping[str, bool]) ->
     if deployment.mode not in ("chat", "responses") or not set(deployment.dialects) & DIALECTS.keys():
         return None
     dialect = CLIENT if CLIENT in deployment.dialects else deployment.dialects[0]
+    profile = msgspec.structs.replace(deployment.profile, max_output=_ROOM)
     unable = {"supports_audio_output": False, **capabilities}
     out = {field for name, fields in _NEEDS.items() if unable.get(name) is False for field in fields}
     out.update(deployment.drops)
-    return [field for field in _expressible(dialect, deployment.profile) if field not in out]
+    return [field for field in _expressible(dialect, profile) if field not in out]
 
 
-@lru_cache(maxsize=256)
+@cache  # by a dialect and a handful of flags
 def _expressible(dialect: str, profile: Profile) -> tuple[str, ...]:
     return tuple(field for field, members in _FIELDS.items() if _travels(field, members, dialect, profile))
 
