@@ -1,4 +1,4 @@
-"""Reasoning without a proof stays with a client that asked for proofs, and comes back as what it was."""
+"""Reasoning without a proof stays with a client that keeps it itself, and comes back as what it was."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ostiary.wire.dialect import Answering
 from ostiary.wire.registry import DIALECTS
 
 RESPONSES = DIALECTS["openai_responses"]
-WANTED = {"include": ["reasoning.encrypted_content"], "store": False}
+WANTED = ({"include": ["reasoning.encrypted_content"]}, {"store": False})
 
 
 def answering(**asked: object) -> Answering:
@@ -39,9 +39,12 @@ def written(answer: Reply, to: Answering, *, stream: bool) -> list[dict[str, obj
     return done
 
 
+@pytest.mark.parametrize("wanted", WANTED)
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_asked_for_proofs_gets_something_in_its_place(stream: bool) -> None:
-    thought, _ = items = written(reply(None), answering(**WANTED), stream=stream)
+def test_a_client_that_keeps_reasoning_itself_gets_something_in_its_place(
+    wanted: dict[str, object], stream: bool
+) -> None:
+    thought, _ = items = written(reply(None), answering(**wanted), stream=stream)
     assert thought["encrypted_content"]
     again = {"model": "m", "input": [{"role": "user", "content": "hello"}, *items]}
     parts = [p for message in RESPONSES.decode_request(json.dumps(again).encode()).messages for p in message.parts]
@@ -50,12 +53,12 @@ def test_a_client_that_asked_for_proofs_gets_something_in_its_place(stream: bool
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_did_not_ask_gets_nothing(stream: bool) -> None:
+def test_another_client_gets_nothing(stream: bool) -> None:
     thought, _ = written(reply(None), answering(), stream=stream)
     assert "encrypted_content" not in thought
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_proof_is_not_replaced(stream: bool) -> None:
-    thought, _ = written(reply(Seal("openai_responses", "gAAAA=")), answering(**WANTED), stream=stream)
+    thought, _ = written(reply(Seal("openai_responses", "gAAAA=")), answering(**WANTED[0]), stream=stream)
     assert thought["encrypted_content"] == "gAAAA="

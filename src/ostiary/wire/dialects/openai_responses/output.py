@@ -43,7 +43,7 @@ class Output:
         id: what the items' names are made of.
         emit: takes each event's type and members.
         losses: grows by what could not be said.
-        proven: reasoning always has something in place of a proof, because the client asked for proofs.
+        proven: reasoning always has something in place of a proof, because the client keeps it itself.
     """
 
     def __init__(

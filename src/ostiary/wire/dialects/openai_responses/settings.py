@@ -222,8 +222,8 @@ def encode_include(conversation: Conversation, *, thinks: bool) -> list[str] | N
 
 
 def wants_proofs(asked: Conversation) -> bool:
-    """Whether the client keeps reasoning itself, and for that asks for its proofs."""
-    return SEALED in (encode_include(asked, thinks=True) or ())
+    """Whether the client keeps reasoning itself: it asks for its proofs, or for nothing to be stored."""
+    return asked.store is False or SEALED in (encode_include(asked, thinks=True) or ())
 
 
 def include_of(thinking: Thinking, *, stored: bool) -> list[str]:
