@@ -36,6 +36,15 @@ def pieces(text: str, size: int = 5) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+def answer_in(result: str) -> str:
+    """What a tool has said, of its result as text: some clients send it wrapped in an object."""
+    try:
+        value = json.loads(result)
+    except ValueError:
+        return result
+    return str(value.get("content") or value.get("result")) if isinstance(value, dict) else result
+
+
 def dumps(value: object) -> bytes:
     """JSON as most servers write it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -22,6 +22,7 @@ from lines import (
     TOOL,
     Answer,
     Request,
+    answer_in,
     arguments,
     dumps,
     expect,
@@ -44,7 +45,7 @@ def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _result(block: dict[str, Any]) -> str:
     content = block["content"]
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+    return answer_in(content if isinstance(content, str) else "".join(part["text"] for part in content))
 
 
 class Messages:

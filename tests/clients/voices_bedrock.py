@@ -27,6 +27,7 @@ from lines import (
     TOOL,
     Answer,
     Request,
+    answer_in,
     arguments,
     dumps,
     expect,
@@ -105,7 +106,7 @@ class Converse:
         if not results:
             return False
         told = {
-            city: "".join(part["text"] for part in results[name]["content"]) if name in results else None
+            city: answer_in("".join(part["text"] for part in results[name]["content"])) if name in results else None
             for city, name in IDS.items()
         }
         expect(told == ANSWERS, f"wrong results: {results}")

@@ -24,6 +24,7 @@ from lines import (
     TOOL,
     Answer,
     Request,
+    answer_in,
     arguments,
     dumps,
     expect,
@@ -80,7 +81,8 @@ class Chat:
             tool = request.body["tools"][0]
             expect(tool["type"] == "function" and tool["function"]["name"] == TOOL, "not the tool")
             return False
-        told = {i: c if isinstance(c, str) else "".join(part["text"] for part in c) for i, c in results.items()}
+        texts = {i: c if isinstance(c, str) else "".join(part["text"] for part in c) for i, c in results.items()}
+        told = {name: answer_in(text) for name, text in texts.items()}
         expect({city: told.get(name) for city, name in IDS.items()} == ANSWERS, f"wrong results: {results}")
         (said,) = (m for m in request.body["messages"] if m["role"] == "assistant")
         given = {call["id"]: json.loads(call["function"]["arguments"]) for call in said["tool_calls"]}
@@ -164,7 +166,7 @@ class Responses:
         if not results:
             expect(request.body["tools"][0]["name"] == TOOL, "not the tool")
             return False
-        told = {item["call_id"]: item["output"] for item in results}
+        told = {item["call_id"]: answer_in(item["output"]) for item in results}
         expect({city: told.get(name) for city, name in IDS.items()} == ANSWERS, f"wrong results: {told}")
         made = {item["call_id"]: json.loads(item["arguments"]) for item in items if item.get("type") == "function_call"}
         expect(made == {name: {"city": city} for city, name in IDS.items()}, f"not the calls it made: {made}")

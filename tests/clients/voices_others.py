@@ -21,6 +21,7 @@ from lines import (
     TOOL,
     Answer,
     Request,
+    answer_in,
     arguments,
     dumps,
     expect,
@@ -67,7 +68,7 @@ class Cohere:
 
     def answered(self, request: Request, *, proven: bool) -> bool:
         messages = request.body["messages"]
-        results = {m["tool_call_id"]: _result(m["content"]) for m in messages if m["role"] == "tool"}
+        results = {m["tool_call_id"]: answer_in(_result(m["content"])) for m in messages if m["role"] == "tool"}
         if not results:
             expect(request.body["tools"][0]["function"]["name"] == TOOL, "not the tool")
             return False
@@ -156,7 +157,7 @@ class Ollama:
 
     def answered(self, request: Request, *, proven: bool) -> bool:
         messages = request.body["messages"]
-        results = [message["content"] for message in messages if message["role"] == "tool"]
+        results = [answer_in(message["content"]) for message in messages if message["role"] == "tool"]
         if not results:
             expect(request.body["tools"][0]["function"]["name"] == TOOL, "not the tool")
             return False
