@@ -92,6 +92,15 @@ def test_nothing_is_lost_of_a_conversation_where_nothing_may_be_left_out() -> No
     within(work, said("a"), said("b"), policy=policy(deployment("chat", drop_params=False)))
 
 
+def test_words_to_the_gateway_stay_here_when_a_conversation_goes_on() -> None:
+    async def work(made: Room, shelf: Shelf) -> None:
+        first = await answered(made, asking([{"role": "user", "content": "hi"}], tags=["a"], num_retries=1))
+        await answered(made, asking("on", previous_response_id=first["id"], tags=["b"], num_retries=0))
+        assert [set(json.loads(sent.body)) for sent in made.upstream.sent] == [{"model", "messages", "stream"}] * 2
+
+    within(work, said("a"), said("b"), policy=ON)
+
+
 def test_a_response_is_shown_to_its_owner_and_deleted_by_him() -> None:
     async def work(made: Room, shelf: Shelf) -> None:
         made_ = await made.serve(asking("hi", metadata={"a": "b"}))

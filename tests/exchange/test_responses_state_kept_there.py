@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -241,6 +242,26 @@ def test_work_in_the_background_needs_that_something_may_be_kept() -> None:
         assert document(await made.serve(about(queued["id"])))["status"] == "completed"
 
     within(allowed, native(status="queued", output=[], usage=None), native(), policy=ON)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_below_the_providers_name_the_same_holds(keep: bool) -> None:
+    opened = msgspec.structs.replace(NATIVE, pass_through=True)
+    rules = policy(opened, native={"openai": (opened,)}, **({} if keep else {"keep": None}))
+
+    async def work(made: Room, shelf: Shelf) -> None:
+        inbound = asking(model="gpt")
+        inbound.path = "/openai/v1/responses"
+        name = document(await made.serve(inbound))["id"]
+        assert name.startswith("resp_ost-") is keep
+        assert ("store" in body(made, 0)) is not keep
+        inbound = asking(model="gpt", previous_response_id=name)
+        inbound.path = "/openai/v1/responses"
+        assert (await made.serve(inbound)).status == (200 if keep else 400)
+        plain = RecordingInbound(method="GET", path="/openai/v1/responses/resp_upstream1")
+        assert (await made.serve(plain)).status == 403, "for keys that were let to such paths by name only"
+
+    within(work, native(), native(), policy=rules)
 
 
 def test_a_second_store_is_not_overlooked() -> None:
