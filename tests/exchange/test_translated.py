@@ -262,3 +262,12 @@ def test_tokens_are_estimated_where_the_maker_has_no_such_question() -> None:
     assert inbound.head["x-ostiary-estimated"] == "input_tokens"
     assert not made.upstream.sent
     assert made.settled[0].cost == 0
+
+
+@pytest.mark.parametrize(("asked_for", "sent"), [({}, False), ({"store": True}, True)])
+def test_a_provider_that_keeps_answers_by_itself_keeps_those_only_that_it_was_asked_to(
+    asked_for: dict[str, Any], sent: bool
+) -> None:
+    target = deployment("claude", dialects=("openai_responses",))
+    made, _ = once(snapshot(target), whole({}, 400), inbound=asked(**asked_for))
+    assert json.loads(made.upstream.sent[0].body)["store"] is sent

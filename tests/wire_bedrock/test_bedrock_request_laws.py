@@ -123,7 +123,7 @@ def test_botocore_would_send_what_is_written(conversation: Conversation) -> None
 
 
 def test_what_a_request_says_is_what_the_pivot_knows() -> None:
-    body = {
+    body: dict[str, Any] = {
         "system": [{"text": "be brief"}, {"cachePoint": {"type": "default", "ttl": "1h"}}],
         "messages": [
             {
@@ -203,6 +203,8 @@ def test_what_a_request_says_is_what_the_pivot_knows() -> None:
     assert (conversation.tier, conversation.metadata) == ("flex", {"team": "a"})
     guardrails = Extra(US, ("guardrailConfig",), raw({"guardrailIdentifier": "g"}), binding=True)
     assert conversation.rest == (guardrails,)
+    body["inferenceConfig"] = {"maxTokens": 5, "topP": 0.95, "stopSequences": ["END"]}  # what goes with reasoning
+    body["additionalModelRequestFields"] = {"thinking": {"type": "enabled", "budget_tokens": 2000}}
     assert again(body, Profile(thinks=Thinks.BUDGET)) == body
 
 

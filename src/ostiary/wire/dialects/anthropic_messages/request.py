@@ -39,6 +39,7 @@ from ostiary.wire.dialects.anthropic_messages.parts import (
     take_cache,
 )
 from ostiary.wire.dialects.anthropic_messages.thinking import Reasoned, decode_thinking, encode_thinking, says_word_only
+from ostiary.wire.knobs import together
 from ostiary.wire.profile import Profile
 
 # Members that are content or constraints; the others are knobs.
@@ -129,7 +130,8 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
     if choice is not None:
         document["tool_choice"] = choice
     reasoned = _reasoned(conversation, document, profile, cap, losses)
-    document |= _sampling(conversation.sampling, profile, losses, reasoning=reasoned.derived)
+    reasoning = (reasoned.thinking or {}).get("type") in ("enabled", "adaptive")
+    document |= _sampling(conversation.sampling, profile, losses, reasoning=reasoning)
     if reasoned.thinking is not None:
         document["thinking"] = reasoned.thinking
     output = _output_config(conversation.format, reasoned.effort, profile, losses)
@@ -168,8 +170,10 @@ def _knobs(conversation: Conversation, losses: list[Loss]) -> dict[str, Any]:
 
 
 def _sampling(sampling: Sampling, profile: Profile, losses: list[Loss], *, reasoning: bool) -> dict[str, Any]:
-    """The tuning knobs. `reasoning`: a word of another dialect asked for it, and most knobs do not go with it."""
-    taken = profile.sampling and not is_stricter(profile) and not reasoning
+    """The tuning knobs that the model takes, `reasoning` or not."""
+    taken = profile.sampling and not is_stricter(profile)
+    if taken:
+        sampling = together(sampling, profile, losses, reasoning=reasoning)
     names = ("temperature", "top_p", "top_k") if taken else ()
     said = {name: value for name in Sampling.__struct_fields__ if (value := getattr(sampling, name)) is not None}
     losses += [Loss(LossKind.KNOB, f"sampling.{name}") for name in said if name not in names]

@@ -26,6 +26,7 @@ from ostiary.wire.dialects.bedrock_converse.messages import MESSAGES, SYSTEM, Me
 from ostiary.wire.dialects.bedrock_converse.parts import INTEGER, RAW
 from ostiary.wire.dialects.bedrock_converse.thinking import FIELDS, decode_thinking, encode_thinking
 from ostiary.wire.dialects.bedrock_converse.tools import TOOL_CONFIG, decode_tools, encode_tools
+from ostiary.wire.knobs import together
 from ostiary.wire.profile import Profile
 
 # Members that are content or constraints; the others are knobs.
@@ -197,10 +198,14 @@ def _refuse(conversation: Conversation) -> None:
 
 def _knobs(conversation: Conversation, profile: Profile, losses: list[Loss]) -> dict[str, Any]:
     """The members that tune an answer, and what of the pivot's knobs this dialect does not know."""
-    inference = _inference(conversation, profile, losses)
     fields = encode_thinking(conversation, profile, losses)
-    if conversation.sampling.top_k is not None and profile.sampling:
-        fields["top_k"] = conversation.sampling.top_k
+    if profile.sampling:
+        reasoning = fields.get("thinking", {}).get("type") in ("enabled", "adaptive")
+        fitted = together(conversation.sampling, profile, losses, reasoning=reasoning)
+        conversation = msgspec.structs.replace(conversation, sampling=fitted)
+        if fitted.top_k is not None:
+            fields["top_k"] = fitted.top_k
+    inference = _inference(conversation, profile, losses)
     document: dict[str, Any] = {}
     if inference:
         document[_INFERENCE] = inference

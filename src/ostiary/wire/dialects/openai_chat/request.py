@@ -30,6 +30,7 @@ from ostiary.wire.dialects.openai_chat.fitting import fitted_sampling, fitted_to
 from ostiary.wire.dialects.openai_chat.messages import decode_message, encode_message
 from ostiary.wire.dialects.openai_chat.tools import encode_tool, encode_tool_choice, take_tool_choice, take_tools
 from ostiary.wire.dialects.openai_chat.values import DIALECT, FLAG, INTEGER, RAW, RAWS, STRING, object_of
+from ostiary.wire.knobs import told_user
 from ostiary.wire.profile import Profile
 
 # Members that are content or constraints; the others are knobs.
@@ -155,7 +156,7 @@ def _knobs(conversation: Conversation, profile: Profile, losses: list[Loss]) -> 
         "max_tokens": old,
         "n": conversation.choices,
         "stream": conversation.stream,
-        "user": conversation.user,
+        "user": told_user(conversation.user, losses),
         "metadata": conversation.metadata,
         "logprobs": conversation.logprobs,
         "top_logprobs": conversation.top_logprobs,

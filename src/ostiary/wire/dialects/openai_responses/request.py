@@ -37,6 +37,7 @@ from ostiary.wire.dialects.openai_responses.settings import (
 )
 from ostiary.wire.dialects.openai_responses.turns import Writer
 from ostiary.wire.governed import count, text
+from ostiary.wire.knobs import told_user
 from ostiary.wire.profile import Profile, Thinks
 
 # Members that are content or constraints; the others are knobs.
@@ -175,7 +176,7 @@ def _plain_values(conversation: Conversation, profile: Profile, losses: list[Los
         "top_p": sampling.top_p if profile.sampling else None,
         "max_output_tokens": cap,
         "stream": conversation.stream,
-        "user" if marked(conversation.rest, "user") else "safety_identifier": conversation.user,
+        "user" if marked(conversation.rest, "user") else "safety_identifier": told_user(conversation.user, losses),
         "metadata": conversation.metadata,
         "top_logprobs": conversation.top_logprobs,
         "service_tier": conversation.tier,
