@@ -38,6 +38,7 @@ class Messages:
         thinking = body.get("thinking") or {}
         if thinking.get("type") == "enabled":
             expect(1024 <= thinking["budget_tokens"] < body["max_tokens"], f"thinking: {thinking}")
+        _check_knobs(body, thinking, ("temperature", "top_p", "top_k"))
         roles = [turn["role"] for turn in body["messages"]]
         expect(roles and roles[0] == "user" and set(roles) <= {"user", "assistant"}, f"roles: {roles}")
         marks = request.raw.count(b'"cache_control":')
@@ -122,6 +123,16 @@ class Messages:
         )
 
 
+def _check_knobs(knobs: dict[str, Any], thinking: dict[str, Any], names: tuple[str, str, str]) -> None:
+    """What Claude models say of knobs that do not go together."""
+    temperature, top_p, top_k = (knobs.get(name) for name in names)
+    expect(temperature is None or top_p is None, "`temperature` and `top_p` cannot both be specified for this model.")
+    if thinking.get("type") in ("enabled", "adaptive"):
+        expect(temperature in (None, 1), "`temperature` may only be set to 1 when thinking is enabled.")
+        expect(top_k is None, "`top_k` must be unset when thinking is enabled.")
+        expect(top_p is None or top_p >= 0.95, "`top_p` must be greater than or equal to 0.95 or unset")
+
+
 def _blocks(turn: dict[str, Any]) -> list[dict[str, Any]]:
     content = turn["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -170,6 +181,9 @@ class Converse:
             "requestMetadata",
         }
         expect(set(body) <= known, f"unknown members {set(body) - known}")
+        fields = body.get("additionalModelRequestFields", {})
+        knobs = body.get("inferenceConfig", {}) | fields
+        _check_knobs(knobs, fields.get("thinking", {}), ("temperature", "topP", "top_k"))
         roles = [turn["role"] for turn in body["messages"]]
         alternating = all(role == ("user", "assistant")[index % 2] for index, role in enumerate(roles))
         expect(roles and alternating, f"roles must alternate: {roles}")

@@ -28,6 +28,11 @@ def _credential(request: Request) -> None:
     expect(request.headers.get("authorization") == f"Bearer {_KEY}", "wrong credential")
 
 
+def _check_user(body: dict[str, Any]) -> None:
+    for name in ("user", "safety_identifier"):
+        expect(len(body.get(name) or "") <= 64, f"Invalid '{name}': string too long. Expected at most 64 letters.")
+
+
 class Chat:
     """See `voice.Voice`."""
 
@@ -42,6 +47,8 @@ class Chat:
         _credential(request)
         body, raw = json.loads(request.raw), members(request.raw)
         turns = body["messages"]
+        _check_user(body)
+        expect(b"cache_control" not in request.raw, "Unknown parameter: cache_control")
         expect(all(tool["type"] == "function" for tool in body.get("tools", ())), "a tool that is no function")
         self._check_turns(turns)
         first = next((n for n, turn in enumerate(turns) if turn["role"] not in ("system", "developer")), len(turns))
@@ -116,6 +123,7 @@ class Responses:
         body, raw = json.loads(request.raw), members(request.raw)
         said = body["input"]
         said = [{"role": "user", "content": said}] if isinstance(said, str) else said
+        _check_user(body)
         expect(body.get("store") is False, "what was thought would be stored")
         made = {item["call_id"] for item in said if item.get("type") == "function_call"}
         results = [item for item in said if item.get("type") == "function_call_output"]
