@@ -62,7 +62,9 @@ def endpoints() -> str:
 
     intro = (
         "Every path is served with and without `/v1`; those whose body names a model also below "
-        "`/openai/deployments/{model}`. `GET /v1/models` and `GET /v1/models/{id}` list what the key may use."
+        "`/openai/deployments/{model}`. `GET /v1/models` and `GET /v1/models/{id}` list what the key may use; with "
+        "`return_wildcard_routes=false` without wildcards, with `include_model_access_groups=true` or "
+        "`only_model_access_groups=true` with the key's access groups."
     )
     head = ("Call", "Name in records and metrics", "Body", "Streams", "Metered by")
     return page("Endpoints", "`wire/dialects`", intro, table(head, map(row, (*wire.ENDPOINTS, *raw.ENDPOINTS))))
