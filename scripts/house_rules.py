@@ -31,6 +31,7 @@ PURE = {
         "encode",
         "format",
         "fromhex",
+        "fromkeys",
         "items",
         "join",
         "keys",
