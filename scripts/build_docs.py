@@ -16,6 +16,7 @@ from ostiary.core.fault import FAULTS, Kind
 from ostiary.core.operation import BodyKind, Endpoint, Meter
 from ostiary.store.inventory import stored_data_markdown
 from ostiary.wire.dialects.openai_chat import raw, wire
+from ostiary.wire.realtime import events
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -62,12 +63,19 @@ def endpoints() -> str:
 
     intro = (
         "Every path is served with and without `/v1`; those whose body names a model also below "
-        "`/openai/deployments/{model}`. `GET /v1/models` and `GET /v1/models/{id}` list what the key may use; with "
+        "`/openai/deployments/{model}`. `/realtime` takes a WebSocket, and `deployment` in its query as well "
+        "as `model`; each response is recorded as `realtime.response`, each transcription as `realtime.transcription`. "
+        "`GET /v1/models` and `GET /v1/models/{id}` list what the key may use; with "
         "`return_wildcard_routes=false` without wildcards, with `include_model_access_groups=true` or "
         "`only_model_access_groups=true` with the key's access groups."
     )
     head = ("Call", "Name in records and metrics", "Body", "Streams", "Metered by")
-    return page("Endpoints", "`wire/dialects`", intro, table(head, map(row, (*wire.ENDPOINTS, *raw.ENDPOINTS))))
+    return page(
+        "Endpoints",
+        "`wire/dialects`",
+        intro,
+        table(head, map(row, (*wire.ENDPOINTS, *raw.ENDPOINTS, *events.ENDPOINTS))),
+    )
 
 
 PAGES: dict[str, Callable[[], str]] = {
