@@ -34,7 +34,9 @@ def test_nothing_is_kept_unless_it_is_asked_for(tmp_path: Path, text: str) -> No
 @pytest.mark.parametrize(
     ("block", "wanted"),
     [
-        ("seconds: 60", KeepSettings(60.0, 1_048_576)),
+        ("", KeepSettings(86_400.0, 1_048_576)),
+        ("most_bytes: 5000", KeepSettings(86_400.0, 5000)),
+        ("seconds: 60, most_bytes: null", KeepSettings(60.0, 1_048_576)),
         ("seconds: 2592000, most_bytes: 4194304", KeepSettings(2_592_000.0, 4_194_304)),
         ("seconds: 1.5, most_bytes: 1024", KeepSettings(1.5, 1024)),
     ],
@@ -46,11 +48,10 @@ def test_how_long_and_how_much_is_read(tmp_path: Path, block: str, wanted: KeepS
 @pytest.mark.parametrize(
     ("block", "setting"),
     [
-        ("", "ostiary.responses.keep"),
-        ("most_bytes: 5000", "ostiary.responses.keep"),
         ("seconds: 2592001", "ostiary.responses.keep.seconds"),
         ("seconds: 0", "ostiary.responses.keep.seconds"),
         ("seconds: soon", "ostiary.responses.keep.seconds"),
+        ("most_bytes: 17.5", "ostiary.responses.keep.most_bytes"),
         ("seconds: 60, most_bytes: 4194305", "ostiary.responses.keep.most_bytes"),
     ],
 )

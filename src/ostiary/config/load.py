@@ -34,7 +34,7 @@ from ostiary.core.snapshot import KeepSettings, LimitSettings
 
 MEBIBYTE = 1024 * 1024
 KEPT_BYTES, MOST_KEPT_BYTES = MEBIBYTE, 4 * MEBIBYTE
-MOST_KEPT_SECONDS = 30 * 86_400
+KEPT_SECONDS, MOST_KEPT_SECONDS = 86_400.0, 30 * 86_400
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -244,11 +244,9 @@ def _keep(value: object, survey: Survey) -> KeepSettings | None:
     if not isinstance(value, dict):
         return None
     name = "ostiary.responses.keep"
-    seconds, most_bytes = _number(value.get("seconds")), _get(value, "most_bytes", int) or KEPT_BYTES
-    if seconds is None:
-        if f"{name}.seconds" not in survey.places:
-            survey.problems.append(error(survey.places[name], name, "expected `seconds`: how long"))
-        return None
+    if any(problem.setting.startswith(f"{name}.") for problem in survey.problems):
+        return None  # what is wrong has been said
+    seconds, most_bytes = _number(value.get("seconds")) or KEPT_SECONDS, _get(value, "most_bytes", int) or KEPT_BYTES
     for setting, number, most in (("seconds", seconds, MOST_KEPT_SECONDS), ("most_bytes", most_bytes, MOST_KEPT_BYTES)):
         if number > most:
             place = survey.places[f"{name}.{setting}"]

@@ -70,7 +70,7 @@ OSTIARY_SETTINGS: tuple[Setting, ...] = (
     used("ostiary.responses", Shape.SECTION, "State of the Responses API."),
     used("ostiary.responses.keep", Shape.SECTION,
          "Responses may be kept, sealed, for their owners to go on from. Without this block none is."),
-    used("ostiary.responses.keep.seconds", Shape.NUMBER, "How long; 30 days at most.", least=1),
+    used("ostiary.responses.keep.seconds", Shape.NUMBER, "How long; 30 days at most.", "86400", least=1),
     used("ostiary.responses.keep.most_bytes", Shape.WHOLE,
          "Longest conversation that is kept, in bytes; 4194304 at most.", "1048576", least=1024),
     used("ostiary.catalog_file", Shape.TEXT,

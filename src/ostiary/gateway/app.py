@@ -25,7 +25,7 @@ from ostiary.gateway.policy.identify import credential_of
 from ostiary.gateway.ports import Inbound, Route, WrongMethod
 from ostiary.gateway.realtime import Seats, Session
 from ostiary.gateway.responses import Responses
-from ostiary.gateway.stored_responses import NAMES, StoredResponses
+from ostiary.gateway.stored_responses import CANCEL, DELETE, ITEMS, StoredResponses
 from ostiary.wire.dialects.openai_chat import raw
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
 from ostiary.wire.realtime import events
@@ -45,7 +45,10 @@ _MODEL_PREFIXES = ("/openai/deployments/", "/engines/", "/v1/engines/")
 _EXCHANGES: dict[str, type[Exchange]] = {
     "responses": Responses,
     "responses.input_tokens": Responses,
-    **dict.fromkeys(NAMES, StoredResponses),
+    "responses.get": StoredResponses,
+    DELETE: StoredResponses,
+    ITEMS: StoredResponses,
+    CANCEL: StoredResponses,
 }
 _JSON_HEAD = b"content-type: application/json\r\n"
 _encode = msgspec.json.Encoder().encode

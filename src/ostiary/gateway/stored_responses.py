@@ -28,7 +28,6 @@ from ostiary.gateway.responses import word_of
 from ostiary.gateway.upstream.response import Response
 
 DELETE, ITEMS, CANCEL = "responses.delete", "responses.items", "responses.cancel"  # Endpoint.name
-NAMES = frozenset({"responses.get", DELETE, ITEMS, CANCEL})
 # Parameters that may travel to a provider.
 _FORWARDED = frozenset({"after", "limit", "order", "include", "include[]"})
 _encode = msgspec.json.Encoder().encode
