@@ -166,14 +166,18 @@ class PydanticAI:
     settings: ClassVar[dict[str, Any]]
 
     def __init__(self, house: House) -> None:
-        self._house = house
         self._runner = asyncio.Runner()
+        self._client = self._connected(house)
 
     def close(self) -> None:
+        self._runner.run(self._client.close())
         self._runner.close()
 
-    def _model(self, model: str) -> tuple[Any, Any]:
-        """The framework's model, and what has to be closed after it."""
+    def _connected(self, house: House) -> Any:
+        return openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key=house.key, max_retries=0)
+
+    def _model(self, model: str) -> Any:
+        """The framework's model."""
         raise NotImplementedError
 
     def text(self, model: str, *, stream: bool) -> Said:
@@ -192,25 +196,23 @@ class PydanticAI:
         raise AssertionError("no error")
 
     async def _run(self, model: str, *, stream: bool, settings: Any, seen: Seen = lambda _: None) -> Said:
-        made, client = self._model(model)
-        agent = Agent(made, model_settings={"max_tokens": 2048, **settings})
+        agent = Agent(self._model(model), model_settings={"max_tokens": 2048, **settings})
 
         @agent.tool_plain(name="weather")
         def weather_tool(city: str) -> str:
             """The weather in a city."""
             return ANSWERS[city]
 
-        async with client:
-            if not stream:
-                result: Any = await agent.run(QUESTION)
-                text = result.output
-            else:
-                async with agent.run_stream(QUESTION) as result:
-                    pieces = []
-                    async for piece in result.stream_text(delta=True, debounce_by=None):
-                        seen(piece)
-                        pieces.append(piece)
-                    text = "".join(pieces)
+        if not stream:
+            result: Any = await agent.run(QUESTION)
+            text = result.output
+        else:
+            async with agent.run_stream(QUESTION) as result:
+                pieces = []
+                async for piece in result.stream_text(delta=True, debounce_by=None):
+                    seen(piece)
+                    pieces.append(piece)
+                text = "".join(pieces)
         answers = [message for message in result.all_messages() if isinstance(message, ModelResponse)]
         last = answers[-1]
         thoughts = [part.content for part in answers[0].parts if isinstance(part, ThinkingPart)]
@@ -232,9 +234,8 @@ class PydanticAIChat(PydanticAI):
     carries = False
     settings: ClassVar[dict[str, Any]] = {"openai_reasoning_effort": "low"}
 
-    def _model(self, model: str) -> tuple[Any, Any]:
-        client = openai.AsyncOpenAI(base_url=f"{self._house.url}/v1", api_key=self._house.key, max_retries=0)
-        return OpenAIChatModel(model, provider=OpenAIProvider(openai_client=client)), client
+    def _model(self, model: str) -> Any:
+        return OpenAIChatModel(model, provider=OpenAIProvider(openai_client=self._client))
 
 
 class PydanticAIResponses(PydanticAI):
@@ -246,11 +247,10 @@ class PydanticAIResponses(PydanticAI):
         "openai_reasoning_summary": "auto",
     }
 
-    def _model(self, model: str) -> tuple[Any, Any]:
-        client = openai.AsyncOpenAI(base_url=f"{self._house.url}/v1", api_key=self._house.key, max_retries=0)
+    def _model(self, model: str) -> Any:
         # The framework knows by a model's name that it takes its reasoning back; an alias has to be introduced.
         profile = OpenAIModelProfile(openai_supports_encrypted_reasoning_content=True)
-        return OpenAIResponsesModel(model, provider=OpenAIProvider(openai_client=client), profile=profile), client
+        return OpenAIResponsesModel(model, provider=OpenAIProvider(openai_client=self._client), profile=profile)
 
 
 class PydanticAIAnthropic(PydanticAI):
@@ -259,6 +259,8 @@ class PydanticAIAnthropic(PydanticAI):
     name = "pydantic-ai-anthropic"
     settings: ClassVar[dict[str, Any]] = {"anthropic_thinking": {"type": "enabled", "budget_tokens": 1024}}
 
-    def _model(self, model: str) -> tuple[Any, Any]:
-        client = anthropic.AsyncAnthropic(base_url=self._house.url, api_key=self._house.key, max_retries=0)
-        return AnthropicModel(model, provider=AnthropicProvider(anthropic_client=client)), client
+    def _connected(self, house: House) -> Any:
+        return anthropic.AsyncAnthropic(base_url=house.url, api_key=house.key, max_retries=0)
+
+    def _model(self, model: str) -> Any:
+        return AnthropicModel(model, provider=AnthropicProvider(anthropic_client=self._client))

@@ -9,7 +9,7 @@ import pytest
 from house import House, opened
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def house() -> Iterator[House]:
     """The gateway and its scripted providers."""
     with opened() as made:

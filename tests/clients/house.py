@@ -33,7 +33,7 @@ DEPLOYMENTS: Mapping[str, dict[str, Any]] = {
     "openai": {"model": "openai/gpt-5-*", "api_key": OPENAI_KEY},
     "compatible": {"model": "hosted_vllm/deepseek-*", "api_key": OPENAI_KEY},
     "anthropic": {"model": "anthropic/claude-sonnet-4-5-*", "api_key": ANTHROPIC_KEY},
-    "gemini": {"model": "gemini/gemini-2.5-flash-*", "api_key": GEMINI_KEY},
+    "google": {"model": "gemini/gemini-2.5-flash-*", "api_key": GEMINI_KEY},
     "vertex": {"model": "vertex_ai/gemini-2.5-pro-*", "api_key": VERTEX_TOKEN},
     "vertexclaude": {"model": "vertex_ai/claude-sonnet-4-5@20250929-*", "api_key": VERTEX_TOKEN},
     "bedrock": {
@@ -46,7 +46,7 @@ DEPLOYMENTS: Mapping[str, dict[str, Any]] = {
     "ollama": {"model": "ollama_chat/qwen3-*", "api_key": OLLAMA_KEY},
 }
 PROVIDERS = tuple(DEPLOYMENTS)
-ONE_OF_EACH = ("openai", "anthropic", "gemini", "bedrock", "cohere", "ollama")  # dialects, not ways to them
+ONE_OF_EACH = ("openai", "anthropic", "google", "bedrock", "cohere", "ollama")  # dialects, not ways to them
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ FACTS: Mapping[str, Facts] = {
     "openai": Facts(reasoning=THOUGHT_TOKENS),
     "compatible": Facts(reasoning=THOUGHT_TOKENS),
     "anthropic": Facts(reasoning=THOUGHT_TOKENS),
-    "gemini": Facts(reasoning=THOUGHT_TOKENS),
+    "google": Facts(reasoning=THOUGHT_TOKENS),
     "vertex": Facts(reasoning=THOUGHT_TOKENS),
     "vertexclaude": Facts(reasoning=THOUGHT_TOKENS),
     "bedrock": Facts(),
@@ -119,7 +119,7 @@ def opened() -> Iterator[House]:
         "openai": (Chat(), Responses()),
         "compatible": (Chat(),),
         "anthropic": (Messages(),),
-        "gemini": (Generate(),),
+        "google": (Generate(),),
         "vertex": (VertexGenerate(),),
         "vertexclaude": (VertexMessages(),),
         "bedrock": (Converse(),),

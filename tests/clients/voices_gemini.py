@@ -93,7 +93,9 @@ class Generate:
         first, second = (part.get("thoughtSignature") for part in calls)
         first = first.translate(ALPHABET) if first and first != NO_PROOF else first
         allowed = {SIGNATURE} if proven else {SIGNATURE, NO_PROOF, None}
-        expect(first in allowed and second in (None, NO_PROOF), f"Function call is missing a thought_signature: {calls}")
+        expect(
+            first in allowed and second in (None, NO_PROOF), f"Function call is missing a thought_signature: {calls}"
+        )
         return True
 
     def _response(self, parts: list[dict[str, Any]], finish: str | None, *, usage: bool = True) -> dict[str, Any]:

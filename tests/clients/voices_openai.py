@@ -273,7 +273,7 @@ class Responses:
                     {"type": "response.function_call_arguments.delta", "delta": piece} | place
                     for piece in pieces(arguments(city))
                 ),
-                {"type": "response.function_call_arguments.done", "arguments": arguments(city), "name": TOOL} | place,
+                {"type": "response.function_call_arguments.done", "arguments": arguments(city)} | place,
                 {"type": "response.output_item.done", "output_index": index, "item": output[index]},
             ]
         return self._stream(steps, output)
