@@ -129,7 +129,7 @@ def test_a_deployment_has_everything_its_row_says(real: Loaded) -> None:
     assert first == Deployment(
         id=first.id,
         model_name="gpt-4o",
-        profile=Profile(thinks=Thinks.NEVER, max_output=16384),
+        profile=Profile(thinks=Thinks.NEVER, max_output=16384, cache_marks=False),
         dialects=("openai_chat", "openai_responses"),
         provider="openai",
         upstream_model="gpt-4o",

@@ -11,7 +11,9 @@ from pages import ROOT, pages
 
 from ostiary.control.api.routes import ROUTES
 from ostiary.gateway.app import RouteTable
-from ostiary.wire.dialects.openai_chat import raw, wire
+from ostiary.wire.dialects.openai_chat import raw
+from ostiary.wire.realtime import events
+from ostiary.wire.registry import DIALECTS
 
 PACKAGE = ROOT / "src" / "ostiary"
 TICKED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -69,6 +71,9 @@ def is_there(name: str) -> bool:
     return any(any(top.glob(name.rstrip("/"))) for top in (ROOT, PACKAGE))
 
 
+SPOKEN = (*(each for dialect in DIALECTS.values() for each in dialect.endpoints), *raw.ENDPOINTS, *events.ENDPOINTS)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_exists(page: str) -> None:
     missing = [name for name in ticked(PAGES[page]) if FILE.fullmatch(name) and not is_there(name)]
@@ -83,7 +88,7 @@ def test_every_symbol_that_a_page_names_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_call_that_a_page_names_is_served(page: str) -> None:
-    table = RouteTable((*wire.ENDPOINTS, *raw.ENDPOINTS))
+    table = RouteTable(SPOKEN)
     management = {(route.method, route.path) for route in ROUTES}
     unknown = [
         text
@@ -91,14 +96,14 @@ def test_every_call_that_a_page_names_is_served(page: str) -> None:
         if (call := CALL.fullmatch(text))
         and call[2] not in SELF
         and (call[1], call[2]) not in management
-        and table.find(call[1].encode(), call[2].replace("{id}", "x")) is None
+        and table.find(call[1].encode(), call[2].replace("{id}", "x").replace("{model}", "m")) is None
     ]
     assert unknown == []
 
 
 def test_the_readme_names_every_operation() -> None:
     named = set(ticked(PAGES["README.md"]))
-    served = {f"{endpoint.method} /v1{endpoint.path}" for endpoint in (*wire.ENDPOINTS, *raw.ENDPOINTS)}
+    served = {f"{endpoint.method} {endpoint.prefixes[0]}{endpoint.path}" for endpoint in SPOKEN}
     assert sorted(served - named) == []
 
 
