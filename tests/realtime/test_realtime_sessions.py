@@ -318,6 +318,33 @@ async def test_a_blocked_key_ends_its_session_within_a_second(door: Gateway, tal
     await asyncio.wait_for(call.ended.wait(), 10)
 
 
+async def test_a_key_that_loses_the_model_loses_its_session(door: Gateway, talker: RealtimeProvider) -> None:
+    key = await key_of(door)
+    async with client_of(door, key).realtime.connect(model="talk") as talk:
+        await talk.recv()
+        await asyncio.to_thread(door.admin, "POST", "/key/update", {"key": key, "models": ["chat"]})
+        events, code = await events_until_closed(talk)
+    assert code == POLICY
+    assert events[-1].error.type == "key_model_access_denied"
+
+
+async def test_what_is_told_to_be_done_twice_is_charged_once(door: Gateway, talker: RealtimeProvider) -> None:
+    async def stutters(call: Call) -> None:
+        for _ in range(3):
+            await call.respond(response="the same")
+        await call.send(type="response.done", response={"id": "nobody's", "status": "completed"})
+        await call.respond(response="another")
+        await call.socket.wait_closed()
+
+    talker.play = stutters
+    async with client_of(door, await key_of(door)).realtime.connect(model="talk") as talk:
+        async for event in talk:
+            if event.type == "response.done" and event.response.id == "another":
+                break
+    await rows(door, 1, "realtime")
+    assert len(await rows(door, 2)) == 2
+
+
 async def test_an_expired_key_ends_its_session(door: Gateway, talker: RealtimeProvider) -> None:
     key = await key_of(door, duration="2s")
     async with client_of(door, key).realtime.connect(model="talk") as talk:

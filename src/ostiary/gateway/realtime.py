@@ -48,11 +48,8 @@ class Seats:
         self.by_key: Counter[str] = Counter()
 
     @contextmanager
-    def taken(self, key: VirtualKey, limits: LimitSettings, calls: int) -> Iterator[None]:
-        """A session's place.
-
-        Args:
-            calls: requests of the key under way; a session counts as one towards its `max_parallel`.
+    def taken(self, key: VirtualKey, limits: LimitSettings) -> Iterator[None]:
+        """A session's place; a key has as many as it may have requests at once.
 
         Raises:
             Fault: OVERLOADED, RATE_LIMITED.
@@ -63,7 +60,7 @@ class Seats:
             raise Fault(Kind.OVERLOADED, public, origin=Origin.GATEWAY, retry_after=1.0)
         most = limits.sessions_per_key
         if key.max_parallel is not None:
-            most = min(most, max(key.max_parallel - calls, 0))
+            most = min(most, key.max_parallel)
         if own >= most:
             public = f"Rate limit exceeded: {own} realtime sessions of this key are open."
             raise Fault(Kind.RATE_LIMITED, public, origin=Origin.POLICY, param="max_parallel_requests", retry_after=1.0)
@@ -133,7 +130,7 @@ class Session:
         group, deployments = self.authorise(asked)
         self.record.model = group
         self.reserve(deployments)
-        with self._seats.taken(key, limits, self.account.limits.calls):
+        with self._seats.taken(key, limits):
             await Attempts(self, pinned=False).run(asked, group, deployments)
 
     def cancel(self, reason: str) -> None:

@@ -14,7 +14,6 @@ from ostiary.core.record import Outcome
 from ostiary.core.snapshot import Deployment
 from ostiary.gateway.duplex import Duplex
 from ostiary.gateway.ledger.ledger import CLIENT_CLOSED_REQUEST
-from ostiary.gateway.policy.authorise import usable
 from ostiary.gateway.turns import Turns
 from ostiary.wire.framing.websocket import BROKEN, GOING_AWAY, INTERNAL, NO_CODE, NORMAL, NOT_TEXT, POLICY
 from ostiary.wire.realtime.events import (
@@ -118,10 +117,10 @@ class Talk:
         self._end(POLICY, fault.public, Outcome.BLOCKED, fault)
 
     def expire(self) -> None:
-        """Look whether the key still holds and the session may go on."""
+        """Look whether the key still holds, has the model still, and the session may go on."""
         now = self._plane.loop.time()
         try:
-            usable(self._session.account.key, self._plane.clock.now())
+            self._session.authorise(self._session.record.model)
         except Fault as fault:
             self.blocked(fault)
             return

@@ -61,6 +61,7 @@ class Turns:
         self._session = session
         self._asked: deque[Turn] = deque()  # not begun by the provider yet
         self._running: dict[str, Turn] = {}  # by the provider's id
+        self._over: deque[str] = deque(maxlen=MOST_RUNNING)  # the last that were done
         self._context = 0  # tokens of the conversation so far
         self._bytes = 0  # of what the client has sent since; and of that
         self._audio_bytes = 0
@@ -102,8 +103,7 @@ class Turns:
             Fault: BUDGET_EXCEEDED, UNKNOWN_PRICE, RATE_LIMITED, UNAVAILABLE. The refusal is recorded.
         """
         if len(self._asked) + len(self._running) >= MOST_RUNNING:
-            public = f"{MOST_RUNNING} responses of this session are under way"
-            raise Fault(Kind.RATE_LIMITED, public, origin=Origin.POLICY, retry_after=1.0)
+            raise _too_many()
         turn, fault = self._open(event_id, most_output)
         if fault is not None:
             self._settle(turn, NOTHING, Outcome.BLOCKED, fault.status, str(fault.kind))
@@ -115,8 +115,10 @@ class Turns:
 
         A refused one is under way all the same, and costs: the caller cancels it, and it is settled when it is done.
         """
-        if response in self._running:
+        if response in self._running or response in self._over:
             return None
+        if not self._asked and len(self._running) >= MOST_RUNNING:
+            return _too_many()
         if self._asked:
             turn, fault = self._asked.popleft(), None
         else:
@@ -130,7 +132,10 @@ class Turns:
         """A response is over. What the provider did not measure costs the estimate, unless it failed."""
         turn = self._running.pop(response, None)
         if turn is None:
+            if response in self._over or (usage is None and not self._asked):
+                return
             turn = self._asked.popleft() if self._asked else self._open("", None)[0]
+        self._over.append(response)
         turn.entry.sent = True
         failed = status == "failed"
         if usage is None and failed:
@@ -221,6 +226,11 @@ class Turns:
 
     def _now_ms(self) -> int:
         return int(self._plane.clock.now() * 1000)
+
+
+def _too_many() -> Fault:
+    public = f"{MOST_RUNNING} responses of this session are under way"
+    return Fault(Kind.RATE_LIMITED, public, origin=Origin.POLICY, retry_after=1.0)
 
 
 def _settle_entry(
