@@ -37,6 +37,7 @@ class Agent:
         name: of it and of its package.
         model: the model that it asks for.
         marks: it marks what to cache.
+        proofs: its dialect has a place for proofs of reasoning, and it keeps them.
         prepare: writes its settings into a home, for an address and a key; further environment variables.
         command: its arguments.
         report: what its standard output says.
@@ -47,6 +48,7 @@ class Agent:
     package: str
     model: str
     marks: bool
+    proofs: bool
     prepare: Callable[[Path, str, str], Mapping[str, str]]
     command: tuple[str, ...]
     report: Callable[[bytes], Report]
@@ -143,6 +145,46 @@ def _counts_gemini(stated: Stated) -> dict[str, int]:
     }
 
 
+def _prepare_opencode(home: Path, url: str, key: str) -> dict[str, str]:
+    settings = home / ".config" / "opencode" / "opencode.json"
+    settings.parent.mkdir(parents=True)
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "Ostiary",
+        "options": {"baseURL": f"{url}/v1", "apiKey": "{env:OSTIARY_KEY}"},
+        "models": {"coder": {"name": "coder", "limit": {"context": 200000, "output": 32000}}},
+    }
+    document = {
+        "$schema": "https://opencode.ai/config.json",
+        "autoupdate": False,
+        "share": "disabled",
+        "small_model": "ostiary/coder",
+        "provider": {"ostiary": provider},
+    }
+    settings.write_text(json.dumps(document))
+    return {"OSTIARY_KEY": key, "OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
+
+
+def _report_opencode(output: bytes) -> Report:
+    events = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
+    parts = [event["part"] for event in events if "part" in event]
+    words = [part["text"] for part in parts if part["type"] == "text"]
+    used = [part["tokens"] for part in parts if part["type"] == "step-finish"]
+    counts = {name: sum(tokens[name] for tokens in used) for name in ("input", "output", "reasoning")}
+    counts |= {name: sum(tokens["cache"][name] for tokens in used) for name in ("read", "write")}
+    return Report(words[-1] if words else "", counts)
+
+
+def _counts_opencode(stated: Stated) -> dict[str, int]:
+    return {
+        "input": stated.input - stated.cached,
+        "output": stated.output - stated.reasoning,
+        "reasoning": stated.reasoning,
+        "read": stated.cached,
+        "write": 0,
+    }
+
+
 def _last_object(output: bytes) -> Any:
     """The JSON object that the output ends with."""
     text = output.decode()
@@ -161,6 +203,7 @@ AGENTS = (
         package="@anthropic-ai/claude-code",
         model="claude-sonnet-4-5",
         marks=True,
+        proofs=True,
         prepare=_prepare_claude,
         command=("claude", "-p", TASK, "--model", "{model}", "--allowedTools", "Write,Read,Bash",
                  "--output-format", "json"),
@@ -172,6 +215,7 @@ AGENTS = (
         package="@openai/codex",
         model="gpt-5.5",
         marks=False,
+        proofs=True,
         prepare=_prepare_codex,
         command=("codex", "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox",
                  "--model", "{model}", TASK),
@@ -183,9 +227,22 @@ AGENTS = (
         package="@google/gemini-cli",
         model="gemini-2.5-pro",
         marks=False,
+        proofs=True,
         prepare=_prepare_gemini,
         command=("gemini", "-m", "{model}", "--skip-trust", "--yolo", "-o", "json", "-p", TASK),
         report=_report_gemini,
         counts=_counts_gemini,
+    ),
+    Agent(
+        name="opencode",
+        package="opencode-linux-x64",
+        model="coder",
+        marks=False,
+        proofs=False,
+        prepare=_prepare_opencode,
+        command=("opencode", "run", "--format", "json", "--auto", "--title", "house",
+                 "--model", "ostiary/{model}", TASK),
+        report=_report_opencode,
+        counts=_counts_opencode,
     ),
 )  # fmt: skip

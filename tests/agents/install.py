@@ -1,7 +1,7 @@
 """Puts the agents, and the Node they want, into a cache outside the tree. It must not install what no lock names.
 
 `package-lock.json` holds hashes and no addresses: npm asks whatever registry it is set up with. Nothing of the packages
-is run while they are installed, but one copy of the binary that Claude Code's package brings.
+is run while they are installed, but a script that copies a binary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LOCKED = ("package.json", "package-lock.json", "node.lock")
-_CLAUDE = Path("node_modules/@anthropic-ai/claude-code/install.cjs")
+_CLAUDE = "node_modules/@anthropic-ai/claude-code/install.cjs"  # puts its binary into its place
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Tools:
         """For `PATH`."""
         return ":".join(map(str, self.folders))
 
-    def found(self, program: str) -> str:
-        """The file of a program."""
-        return str(next(folder / program for folder in self.folders if (folder / program).exists()))
+    def found(self, program: str) -> str | None:
+        """The file of a program; None where it is not to be had for this kind of machine."""
+        return next((str(folder / program) for folder in self.folders if (folder / program).exists()), None)
 
 
 def installed(cache: Path) -> Tools:
@@ -41,7 +41,8 @@ def installed(cache: Path) -> Tools:
     digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in LOCKED)).hexdigest()[:16]
     place = cache / digest
     node, stamp = place / "node", place / "complete"
-    tools = Tools((place / "node_modules" / ".bin", node / "bin"), _versions())
+    modules = place / "node_modules"
+    tools = Tools((modules / ".bin", node / "bin", modules / "opencode-linux-x64" / "bin"), _versions())
     if stamp.exists():
         return tools
     print(f"Installing {tools.versions} into {place}", flush=True)
@@ -54,14 +55,15 @@ def installed(cache: Path) -> Tools:
     environment = os.environ | {"PATH": f"{node / 'bin'}:{os.environ['PATH']}"}
     npm = [str(node / "bin" / "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     _run(npm, place, environment)
-    _run([str(node / "bin" / "node"), str(_CLAUDE)], place, environment)
+    _run([str(node / "bin" / "node"), _CLAUDE], place, environment)
     stamp.touch()
     return tools
 
 
 def _versions() -> str:
-    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]
-    return ", ".join(f"{name} {version}" for name, version in wanted.items())
+    wanted = json.loads((HERE / "package.json").read_text())
+    named = wanted["dependencies"] | wanted["optionalDependencies"]
+    return ", ".join(f"{name} {version}" for name, version in named.items())
 
 
 def _run(command: list[str], folder: Path | None = None, environment: dict[str, str] | None = None) -> None:

@@ -32,6 +32,7 @@ PAIRS = {
     "claude": ("openai_responses", "openai_chat", "gemini_generate", "bedrock_converse"),
     "codex": ("anthropic_messages", "openai_chat", "gemini_generate"),
     "gemini": ("anthropic_messages", "openai_responses", "openai_chat"),
+    "opencode": ("anthropic_messages", "openai_responses", "gemini_generate"),
 }
 SECONDS = 120.0  # for one agent
 
@@ -53,7 +54,7 @@ class Run:
         stage, total = self.provider.stage, self.provider.stage.total
         verdict = "; ".join(self.wrong) or "ok"
         return (
-            f"{self.agent.name:7} {self.provider.voice.name:18} {stage.turns - 1}+1 turns, {stage.asides} beside  "
+            f"{self.agent.name:8} {self.provider.voice.name:18} {stage.turns - 1}+1 turns, {stage.asides} beside  "
             f"{self.seconds:5.1f} s  in {total.input} cached {total.cached} written {total.created} "
             f"out {total.output} thought {total.reasoning}  {verdict}"
         )
@@ -67,10 +68,12 @@ def play(run: Run, gateway: Gateway, tools: Tools, home: Path) -> None:
     environment = {**ENVIRONMENT, "HOME": str(home), "PATH": f"{tools.path}:/usr/bin:/bin", "TMPDIR": str(home)}
     environment |= agent.prepare(home, gateway.url, key)
     command = [part.replace("{model}", agent.model) for part in agent.command]
+    program = tools.found(command[0])
+    assert program is not None
     mark, began = gateway.lines(), time.monotonic()
     with (run.provider.wire / "agent.out").open("wb") as out, (run.provider.wire / "agent.err").open("wb") as err:
         process = subprocess.run(
-            [tools.found(command[0]), *command[1:]], cwd=run.folder, env=environment, stdin=subprocess.DEVNULL,
+            [program, *command[1:]], cwd=run.folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=out, stderr=err, timeout=SECONDS, check=False,
         )  # fmt: skip
     run.seconds = time.monotonic() - began
@@ -133,8 +136,8 @@ def _public(agent: Agent, provider: Provider) -> str:
 
 def _stage(agent: Agent, voice: Voice, folder: Path) -> Stage:
     return Stage(
-        folder, ids=voice.ids, proven=voice.proven, creates=voice.creates, thinks=voice.thinks,
-        marked=agent.marks and voice.marks,
+        folder, ids=voice.ids, proven=voice.proven and agent.proofs, creates=voice.creates, thinks=voice.thinks,
+        marked=voice.marks and (agent.marks or "extra_body" in voice.params),
     )  # fmt: skip
 
 
@@ -164,7 +167,11 @@ def main() -> int:
     tools = installed(asked.cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ostiary-agents")
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ostiary-agents-", dir=asked.wire)))
-        planned = runs(asked, _made(place / "work"), asked.wire or place / "wire")
+        planned = [
+            run
+            for run in runs(asked, _made(place / "work"), asked.wire or place / "wire")
+            if tools.found(run.agent.command[0])
+        ]
         if not planned:
             parser.error("no such pair")
         rows = []

@@ -20,9 +20,9 @@ SECOND_TEXT = "beta\n"
 LAST_WORD = "All five steps are done — both.txt holds the two ☂."
 ASIDE = "Five steps"
 TURNS = 5
-_WRITERS, _READERS = ("Write", "write_file"), ("Read", "read_file")
-_SHELLS = ("Bash", "exec_command", "shell_command", "shell", "run_shell_command")
-_PATHS, _COMMANDS = ("file_path", "absolute_path", "path"), ("command", "cmd")
+_WRITERS, _READERS = ("Write", "write_file", "write"), ("Read", "read_file", "read")
+_SHELLS = ("Bash", "exec_command", "shell_command", "shell", "run_shell_command", "bash")
+_PATHS, _COMMANDS = ("file_path", "absolute_path", "filePath", "path"), ("command", "cmd")
 
 
 class WrongRequestError(Exception):

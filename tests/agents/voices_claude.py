@@ -27,7 +27,11 @@ class Messages:
 
     name, base, ids = "anthropic_messages", "", "toolu_01house"
     proven = creates = thinks = marks = True
-    params: ClassVar[dict[str, Any]] = {"model": "anthropic/claude-sonnet-4-5", "api_key": "sk-ant-scripted"}
+    params: ClassVar[dict[str, Any]] = {
+        "model": "anthropic/claude-sonnet-4-5",
+        "api_key": "sk-ant-scripted",
+        "extra_body": {"cache_control": {"type": "ephemeral"}},  # for clients that mark nothing themselves
+    }
     info: ClassVar[dict[str, Any]] = {}
 
     def read(self, request: Request) -> Asked:
