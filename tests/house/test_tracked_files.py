@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-llm.lock", "requirements-older.lock"]
+LOCKS = [
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-fuzz.lock",
+    "requirements-llm.lock",
+    "requirements-older.lock",
+]
 # Written so that this file does not contain what it looks for.
 # The brackets keep the names themselves out of this file.
 REGISTRIES = re.compile(
