@@ -29,7 +29,6 @@ def raised(status: int, body: bytes) -> tuple[type[Exception], str]:
     ("kind", "name"),
     [
         (Kind.INVALID_REQUEST, "ValidationException"),
-        (Kind.CONTEXT_WINDOW, "ValidationException"),
         (Kind.TOO_LARGE, "ValidationException"),
         (Kind.UNAUTHENTICATED, "AccessDeniedException"),
         (Kind.MODEL_DENIED, "AccessDeniedException"),
@@ -44,6 +43,12 @@ def raised(status: int, body: bytes) -> tuple[type[Exception], str]:
 def test_botocore_raises_the_exception_of_its_own_service(kind: Kind, name: str) -> None:
     fault = Fault(kind, "what is wrong")
     assert raised(fault.status, encode_fault(fault)) == (getattr(EXCEPTIONS, name), "what is wrong")
+
+
+def test_a_request_that_is_too_long_is_told_in_the_services_words() -> None:
+    fault = Fault(Kind.CONTEXT_WINDOW, "why")
+    words = "Input is too long for requested model. (why)"
+    assert raised(400, encode_fault(fault)) == (EXCEPTIONS.ValidationException, words)
 
 
 @given(kind=st.sampled_from(list(Kind)))

@@ -63,7 +63,6 @@ def test_the_wait_that_is_asked_for_is_known(delay: Any, header: float | None, s
     [
         (Kind.MALFORMED, "INVALID_ARGUMENT"),
         (Kind.INVALID_REQUEST, "INVALID_ARGUMENT"),
-        (Kind.CONTEXT_WINDOW, "INVALID_ARGUMENT"),
         (Kind.UNAUTHENTICATED, "UNAUTHENTICATED"),
         (Kind.EXPIRED_KEY, "UNAUTHENTICATED"),
         (Kind.MODEL_DENIED, "PERMISSION_DENIED"),
@@ -82,6 +81,13 @@ def test_a_fault_has_googles_word(kind: Kind, word: str) -> None:
     document = value_of(DIALECT.encode_fault(fault))
     assert document == {"error": {"code": FAULTS[kind][0], "message": "what to say", "status": word}}
     assert value_of(DIALECT.encode_fault_event(fault).removeprefix(b"data: ")) == document
+
+
+@pytest.mark.parametrize("kind", [Kind.CONTEXT_WINDOW, Kind.CONTENT_POLICY])
+def test_what_has_no_word_of_its_own_is_told_by_how_the_message_begins(kind: Kind) -> None:
+    error = value_of(DIALECT.encode_fault(Fault(kind, "what to say")))["error"]
+    assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
+    assert error["message"].endswith(": what to say")
 
 
 def test_a_fault_tells_the_field_and_the_wait() -> None:

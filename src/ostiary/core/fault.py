@@ -93,8 +93,8 @@ FAULTS: dict[Kind, tuple[int, str]] = {
     Kind.UPSTREAM_AUTH: (502, "internal_server_error"),
     Kind.UPSTREAM_RATE_LIMIT: (429, "rate_limit_error"),
     Kind.UPSTREAM_ERROR: (502, "internal_server_error"),
-    Kind.CONTEXT_WINDOW: (400, "bad_request_error"),
-    Kind.CONTENT_POLICY: (400, "bad_request_error"),
+    Kind.CONTEXT_WINDOW: (400, "invalid_request_error"),
+    Kind.CONTENT_POLICY: (400, "invalid_request_error"),
 }
 
 

@@ -77,6 +77,8 @@ _CONTEXT_WORDS = (
     "exceeds the available context size",
 )
 _CONTENT_WORDS = ("content filtering policy", "content policy", "usage policy", "acceptable use policy")
+# Clients that shorten a conversation look for the first of these.
+_BEGINNINGS = {Kind.CONTEXT_WINDOW: "prompt is too long", Kind.CONTENT_POLICY: "blocked by content filtering policy"}
 _BILLING_WORDS = ("credit balance is too low",)
 # Statuses whose body concerns the caller's own request and is relayed as it came.
 _CALLERS_FAULT = frozenset({400, 404, 409, 413, 415, 422, 451})
@@ -87,9 +89,8 @@ def encode_fault(fault: Fault) -> bytes:
     """The error body for a fault."""
     if fault.answer is not None:
         return fault.answer
-    words = fault.public
-    if fault.kind is Kind.CONTEXT_WINDOW:
-        words = f"prompt is too long: {words}"  # clients that shorten a conversation look for these words
+    begin = _BEGINNINGS.get(fault.kind)
+    words = f"{begin}: {fault.public}" if begin else fault.public
     return _encode(_Envelope(_Error(_type_of(fault), words)))
 
 

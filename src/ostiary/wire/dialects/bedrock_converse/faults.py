@@ -55,6 +55,11 @@ _CONTEXT_WORDS = (
     "context window",
 )
 _POLICY_WORDS = ("content filtering policy", "content policy", "blocked by guardrail")
+# What the messages begin with by which clients know these faults: they have no name of their own.
+_BEGINNINGS = {
+    Kind.CONTEXT_WINDOW: "Input is too long for requested model.",
+    Kind.CONTENT_POLICY: "Blocked by content filtering policy.",
+}
 # Statuses whose body concerns the caller's own request and is relayed as it came.
 _CALLERS_FAULT = frozenset({400, 404, 409, 413, 415, 422})
 LARGEST_ERROR = 64 * 1024
@@ -74,12 +79,17 @@ def encode_fault(fault: Fault) -> bytes:
     """The error body for a fault. Its name stands in it, because a body is all that is written here."""
     name = _NAMES.get(fault.status) or (_VALIDATION if 400 <= fault.status < 500 else "InternalServerException")
     if fault.answer is None:
-        return _encode({"__type": name, "message": fault.public})
+        return _encode({"__type": name, "message": _words(fault)})
     members = Members.of(fault.answer)
     if members is None or "__type" in members:
         return fault.answer
     said = {extra.path[0]: extra.value for extra in members.rest("")}
     return _encode({"__type": name, **said})
+
+
+def _words(fault: Fault) -> str:
+    begin = _BEGINNINGS.get(fault.kind)
+    return f"{begin} ({fault.public})" if begin else fault.public
 
 
 def encode_fault_event(fault: Fault) -> bytes:
@@ -90,7 +100,7 @@ def encode_fault_event(fault: Fault) -> bytes:
     if name is None:
         name = "validationException" if 400 <= fault.status < 500 else "internalServerException"
     headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
-    return write_message(headers, _encode({"message": fault.public}))
+    return write_message(headers, _encode({"message": _words(fault)}))
 
 
 def decode_fault(status: int, body: bytes, retry_after: float | None = None) -> Fault:

@@ -23,6 +23,8 @@ _decode = msgspec.json.Decoder(_Error).decode
 _CONTEXT_WORDS = ("too many tokens", "maximum context length", "context window", "context length", "prompt is too long")
 _OUTPUT_CAP_WORDS = ("max tokens must be",)  # also "too many tokens", but a shorter prompt or a wider context helps not
 _CONTENT_WORDS = ("blocked input", "blocked output", "content policy", "deny-listed", "safety")
+# What the messages begin with by which clients know these faults: words are all that is written.
+_BEGINNINGS = {Kind.CONTEXT_WINDOW: "too many tokens", Kind.CONTENT_POLICY: "blocked input"}
 # Statuses whose body concerns the caller's own request and is relayed as it came.
 _CALLERS_FAULT = frozenset({400, 404, 409, 413, 415, 422, 451, 498})
 
@@ -31,12 +33,17 @@ def encode_fault(fault: Fault) -> bytes:
     """The error body for a fault."""
     if fault.answer is not None:
         return fault.answer
-    return _encode({"message": fault.public})
+    return _encode({"message": _words(fault)})
+
+
+def _words(fault: Fault) -> str:
+    begin = _BEGINNINGS.get(fault.kind)
+    return f"{begin}: {fault.public}" if begin else fault.public
 
 
 def encode_fault_event(fault: Fault) -> bytes:
     """The error as the last event of a stream that has begun."""
-    document = {"type": "message-end", "delta": {"error": fault.public, "finish_reason": "ERROR"}}
+    document = {"type": "message-end", "delta": {"error": _words(fault), "finish_reason": "ERROR"}}
     return b"event: message-end\ndata: " + _encode(document) + b"\n\n"
 
 

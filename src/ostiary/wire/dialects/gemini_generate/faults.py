@@ -74,6 +74,11 @@ _CONTEXT_WORDS = (
 _KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "ACCESS_TOKEN_EXPIRED"})
 _KEY_WORDS = ("api key not valid", "api key not found", "api key expired")
 _CONTENT_WORDS = ("prohibited content", "safety policies", "blocked by model armor", "responsible ai")
+# What the messages begin with by which clients know these faults: they have no status of their own.
+_BEGINNINGS = {
+    Kind.CONTEXT_WINDOW: "The input token count exceeds the maximum number of tokens allowed",
+    Kind.CONTENT_POLICY: "Prohibited content",
+}
 # Statuses whose body concerns the caller's own request and is relayed as it came.
 _CALLERS_FAULT = frozenset({400, 404, 409, 413, 415, 422, 451})
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
@@ -103,7 +108,7 @@ def encode_fault(fault: Fault) -> bytes:
     if fault.answer is not None:
         return fault.answer
     status = _KINDS.get(fault.kind) or _STATUSES.get(fault.status) or "INTERNAL"
-    error: dict[str, Any] = {"code": fault.status, "message": fault.public, "status": status}
+    error: dict[str, Any] = {"code": fault.status, "message": _words(fault), "status": status}
     details = []
     if fault.param is not None:
         violation = {"field": fault.param, "description": fault.public}
@@ -114,6 +119,11 @@ def encode_fault(fault: Fault) -> bytes:
     if details:
         error["details"] = details
     return encode({"error": error})
+
+
+def _words(fault: Fault) -> str:
+    begin = _BEGINNINGS.get(fault.kind)
+    return f"{begin}: {fault.public}" if begin else fault.public
 
 
 def encode_fault_event(fault: Fault) -> bytes:

@@ -30,6 +30,11 @@ _CONTEXT_WORDS = (
     "prompt is too long",
 )
 _CONTENT_WORDS = ("content policy", "content filter", "content_filter", "content_policy")
+# What the messages begin with by which clients know these faults: words are all that is written.
+_BEGINNINGS = {
+    Kind.CONTEXT_WINDOW: "the input length exceeds the context length",
+    Kind.CONTENT_POLICY: "content policy",
+}
 # Statuses whose body concerns the caller's own request and is relayed as it came.
 _CALLERS_FAULT = frozenset({400, 404, 409, 413, 415, 422, 451})
 
@@ -38,12 +43,17 @@ def encode_fault(fault: Fault) -> bytes:
     """The error body for a fault."""
     if fault.answer is not None:
         return fault.answer
-    return _encode({"error": fault.public})
+    return _encode({"error": _words(fault)})
+
+
+def _words(fault: Fault) -> str:
+    begin = _BEGINNINGS.get(fault.kind)
+    return f"{begin}: {fault.public}" if begin else fault.public
 
 
 def encode_fault_event(fault: Fault) -> bytes:
     """The error as the last line of a stream that has begun."""
-    return _encode({"error": fault.public}) + b"\n"
+    return _encode({"error": _words(fault)}) + b"\n"
 
 
 def decode_fault(status: int, body: bytes, retry_after: float | None = None) -> Fault:

@@ -1,7 +1,7 @@
 """Errors in the OpenAI envelope: writing ours, reading a provider's. It must not let a provider's secret talk pass.
 
 Envelope: {"error": {"message": str, "type": str, "param": str|null, "code": str|null}}; `code` is a string, the
-status for our own faults.
+status for our own faults but for the two that clients look for by name.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ _CONTENT_WORDS = (
     "rejected as a result of our safety system",
     "input was flagged",
 )
+# The codes of the faults that clients act upon; the status for all others.
+_NAMED = {Kind.CONTEXT_WINDOW: "context_length_exceeded", Kind.CONTENT_POLICY: "content_policy_violation"}
 # Statuses that are about something else whatever the words: the credential, money, a wrong address, the pace.
 _ELSEWHERE = frozenset({401, 402, 404, 408, 429})
 # Statuses whose body concerns the caller's own request and is relayed as it came.
@@ -95,7 +97,7 @@ def encode_fault(fault: Fault) -> bytes:
     """The error body for a fault."""
     if fault.answer is not None:
         return fault.answer
-    return _encode(_Envelope(_Error(fault.public, fault.type, fault.param, str(fault.status))))
+    return _encode(_Envelope(_Error(fault.public, fault.type, fault.param, _NAMED.get(fault.kind, str(fault.status)))))
 
 
 def encode_fault_event(fault: Fault) -> bytes:

@@ -1,7 +1,7 @@
 """Errors in the OpenAI envelope: writing ours, reading a provider's. It must not let a provider's secret talk pass.
 
 Envelope: {"error": {"message": str, "type": str, "param": str|null, "code": str|null}}; `code` is a string, the
-status for our own faults. Within a stream: `ResponseErrorEvent`, and `ResponseError` in a response that failed
+status for our own faults but for the two that clients look for by name. Within a stream: `ResponseErrorEvent`, and `ResponseError` in a response that failed
 (official Python SDK 3.54, `types.responses`).
 """
 
@@ -61,6 +61,10 @@ _CONTENT_CODES = frozenset(
     }
 )
 _CONTENT_WORDS = ("usage polic", "content polic")
+# The codes of the faults that clients act upon; the status for all others.
+_NAMED = {Kind.CONTEXT_WINDOW: "context_length_exceeded", Kind.CONTENT_POLICY: "content_policy_violation"}
+# What the message of a failed response begins with where its code has to be a general one.
+_WORDS = {Kind.CONTEXT_WINDOW: "input exceeds the context window", Kind.CONTENT_POLICY: "refused by a usage policy"}
 # Statuses whose body concerns the caller's own request and is relayed as it came.
 _CALLERS_FAULT = frozenset({400, 404, 409, 413, 415, 422, 451})
 # The statuses of the codes of a response that failed; a code that is not here is about the request.
@@ -90,7 +94,7 @@ def encode_fault(fault: Fault) -> bytes:
     """The error body for a fault."""
     if fault.answer is not None:
         return fault.answer
-    return _encode(_Envelope(_Error(fault.public, fault.type, fault.param, str(fault.status))))
+    return _encode(_Envelope(_Error(fault.public, fault.type, fault.param, _code(fault))))
 
 
 def encode_fault_event(fault: Fault) -> bytes:
@@ -98,7 +102,7 @@ def encode_fault_event(fault: Fault) -> bytes:
     event = {
         "type": "error",
         "sequence_number": 0,
-        "code": str(fault.status),
+        "code": _code(fault),
         "message": fault.public,
         "param": fault.param,
     }
@@ -107,7 +111,13 @@ def encode_fault_event(fault: Fault) -> bytes:
 
 def failure(fault: Fault) -> dict[str, Any]:
     """The `error` member of a response that failed."""
-    return {"code": _CODES.get(fault.kind, "server_error"), "message": fault.public}
+    begin = _WORDS.get(fault.kind)
+    message = f"{begin}: {fault.public}" if begin else fault.public
+    return {"code": _CODES.get(fault.kind, "server_error"), "message": message}
+
+
+def _code(fault: Fault) -> str:
+    return _NAMED.get(fault.kind, str(fault.status))
 
 
 def decode_failure(error: bytes | msgspec.Raw) -> Fault:
