@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import Room, deployment, key, room, run, snapshot
+from kit import CREDENTIAL, Room, deployment, key, room, run, snapshot
 from kit_client import RecordingInbound
 
+from ostiary.core.fault import Fault, Kind, Origin, Retry
 from ostiary.core.key import VirtualKey
 from ostiary.core.record import Outcome
 from ostiary.gateway.duplex import Handshake, Listener
@@ -85,12 +86,12 @@ class Session:
         self.provider: Side
         self.task: asyncio.Task[None]
 
-    async def open(self) -> None:
+    async def open(self, dial: Any = None) -> None:
         async def dialled(origin: Any, head: bytes, timeouts: Any, listener: Listener, **caps: Any) -> Side:
             self.provider = Side(listener, self.room)
             return self.provider
 
-        self.room.upstream.open_websocket = dialled  # type: ignore[attr-defined]
+        self.room.upstream.open_websocket = dial or dialled  # type: ignore[attr-defined]
         self.task = self.room.begin(self.inbound)
         while not self.inbound.started and not self.task.done():
             await asyncio.sleep(0.001)
@@ -263,5 +264,30 @@ def test_a_side_that_does_not_take_bytes_stops_the_other() -> None:
             assert not session.client.held
             session.client.end(NORMAL)
             await session.over()
+
+    run(go())
+
+
+def test_before_the_handshake_is_answered_another_deployment_may_be_tried() -> None:
+    async def go() -> None:
+        one, two = deployment("talk", home="one", mode="realtime"), deployment("talk", home="two", mode="realtime")
+        with room(snapshot(one, two)) as made:
+            session = Session(made)
+            asked: list[str] = []
+
+            async def dialled(origin: Any, head: bytes, timeouts: Any, listener: Listener, **caps: Any) -> Side:
+                asked.append(origin.host)
+                assert CREDENTIAL % origin.host.removesuffix(".test") in head.decode()
+                if len(asked) == 1:
+                    raise Fault(Kind.CONNECT, "nobody there", origin=Origin.UPSTREAM, retry=Retry.NEXT)
+                session.provider = Side(listener, made)
+                return session.provider
+
+            await session.open(dialled)
+            assert sorted(asked) == ["one.test", "two.test"]
+            session.client.end(NORMAL)
+            await session.over()
+            assert made.record.attempts == 2
+            assert made.record.outcome is Outcome.COMPLETED
 
     run(go())
