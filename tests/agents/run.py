@@ -1,6 +1,6 @@
 """Runs agents through one gateway to scripted providers of other dialects, and says what was found.
 
-usage: python -m tests.agents.run [--agent NAME] [--provider DIALECT] [--cache DIR] [--wire DIR] [--offline]
+usage: python -m tests.agents.run [--agent NAME] [--provider DIALECT] [--model NAME] [--cache DIR] [--wire DIR]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.agents.agents import AGENTS, ENVIRONMENT, Agent
@@ -144,7 +144,7 @@ def _stage(agent: Agent, voice: Voice, folder: Path) -> Stage:
 def runs(asked: argparse.Namespace, place: Path, wire: Path) -> list[Run]:
     """What is to be run."""
     made = []
-    for agent in AGENTS:
+    for agent in (replace(one, model=asked.model or one.model) for one in AGENTS):
         for name in PAIRS[agent.name]:
             if asked.agent not in (None, agent.name) or asked.provider not in (None, name):
                 continue
@@ -161,6 +161,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--agent", choices=list(PAIRS))
     parser.add_argument("--provider", choices=list(VOICES))
+    parser.add_argument("--model", help="what the agent asks for, which decides how it asks")
     parser.add_argument("--cache", type=Path, default=None, help="where the agents are installed")
     parser.add_argument("--wire", type=Path, default=None, help="keep requests, answers and outputs here")
     asked = parser.parse_args()

@@ -7,12 +7,15 @@ Sources: OpenAI API reference, chat completions and Responses, bodies and stream
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, ClassVar
 
 from tests.agents.stage import Asked, Call, Stated, Turn, expect
 from tests.agents.voice import CREATED, Answer, Request, dumps, items, members, pieces, sse, texts
 
 _KEY = "sk-scripted"
+# A content of one text may stand in a list or alone: the model, and its cache, see the same.
+_ALONE = re.compile(rb'"content":\[\{"type":"(?:input_text|text)","text":("(?:[^"\\]|\\.)*")\}\]')
 
 
 def _error(words: str) -> Answer:
@@ -22,6 +25,10 @@ def _error(words: str) -> Answer:
 
 def _written(call: Call) -> str:
     return json.dumps(call.arguments, ensure_ascii=False)
+
+
+def _turns(items: list[bytes]) -> list[bytes]:
+    return [_ALONE.sub(rb'"content":\1', item) for item in items]
 
 
 def _credential(request: Request) -> None:
@@ -57,8 +64,8 @@ class Chat:
             stream=body.get("stream") is True,
             words=texts([turn.get("content") or "" for turn in turns]),
             tools={tool["function"]["name"]: tool["function"].get("parameters", {}) for tool in body.get("tools", ())},
-            fixed=(bytes(raw.get("tools", b"")), *items(raw["messages"])[:first]),
-            turns=items(raw["messages"])[first:],
+            fixed=(bytes(raw.get("tools", b"")), *_turns(items(raw["messages"])[:first])),
+            turns=_turns(items(raw["messages"])[first:]),
             results=[(turn["tool_call_id"], texts(turn["content"])) for turn in turns if turn["role"] == "tool"],
             size=len(request.raw),
         )
@@ -138,7 +145,7 @@ class Responses:
             words=texts(said),
             tools={tool["name"]: tool.get("parameters", {}) for tool in body.get("tools", ()) if "name" in tool},
             fixed=tuple(bytes(raw.get(name, b"")) for name in ("instructions", "tools", "reasoning")),
-            turns=items(raw["input"]) if isinstance(body["input"], list) else [bytes(raw["input"])],
+            turns=_turns(items(raw["input"])) if isinstance(body["input"], list) else [bytes(raw["input"])],
             results=[(item["call_id"], texts(item["output"])) for item in results],
             proofs=[item.get("encrypted_content", "") for item in said if item.get("type") == "reasoning"],
             size=len(request.raw),
