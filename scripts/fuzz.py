@@ -28,7 +28,7 @@ from ostiary.wire.embedding.shapes import SHAPES as EMBEDDINGS
 from ostiary.wire.framing.multipart import boundary_of, parts_of
 from ostiary.wire.governed import read
 from ostiary.wire.profile import ANY
-from ostiary.wire.registry import DIALECTS
+from ostiary.wire.registry import SPOKEN
 from ostiary.wire.rerank.shapes import SHAPES as RERANKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +42,7 @@ Target = Callable[[bytes], object]
 def _request(dialect: Dialect) -> Target:
     def take(data: bytes) -> None:
         asked = dialect.decode_request(data)
-        for other in DIALECTS.values():
+        for other in SPOKEN.values():
             try:
                 other.encode_request(asked, ANY)
             except Fault:
@@ -56,7 +56,7 @@ def _reply(dialect: Dialect) -> Target:
 
     def take(data: bytes) -> None:
         reply = dialect.decode_reply(data)
-        for other in DIALECTS.values():
+        for other in SPOKEN.values():
             try:
                 other.encode_reply(reply, asked)
             except Fault:
@@ -71,7 +71,7 @@ def _stream(dialect: Dialect) -> Target:
     def take(data: bytes) -> None:
         decoder, middle = dialect.decoder(), len(data) // 2
         events = [*decoder.feed(data[:middle]), *decoder.feed(data[middle:]), *decoder.finish()]
-        for other in DIALECTS.values():
+        for other in SPOKEN.values():
             encoder = other.encoder(asked)
             try:
                 for event in events:
@@ -104,7 +104,7 @@ def _form(data: bytes) -> None:
 def targets() -> dict[str, Target]:
     """Everything that reads bytes from outside, by name."""
     found: dict[str, Target] = {"governed": lambda data: read(data, max_depth=64), "chat-tap": _tap, "form": _form}
-    for name, dialect in DIALECTS.items():
+    for name, dialect in SPOKEN.items():
         found |= {
             f"{name}-request": _request(dialect),
             f"{name}-reply": _reply(dialect),

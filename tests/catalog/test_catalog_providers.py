@@ -14,7 +14,7 @@ from ostiary.catalog.provider import Provider
 from ostiary.catalog.providers import load_providers, parse_providers
 from ostiary.catalog.reference import providers_markdown
 from ostiary.core.snapshot import AuthStyle, UrlStyle
-from ostiary.wire.registry import DIALECTS
+from ostiary.wire.registry import SPOKEN
 
 ENDPOINTS = {
     "chat.completions",
@@ -110,7 +110,7 @@ def is_local(host: str) -> bool:
 
 def paths_of(dialect: str) -> set[str]:
     """The names under which a provider may state paths of its own for a dialect."""
-    return {dialect, f"{dialect}.stream", *(endpoint.name for endpoint in DIALECTS[dialect].endpoints)}
+    return {dialect, f"{dialect}.stream", *(endpoint.name for endpoint in SPOKEN[dialect].endpoints)}
 
 
 every_provider = pytest.mark.parametrize("provider", list(load_providers()), ids=lambda provider: provider.name)
@@ -156,7 +156,7 @@ def test_a_stanza_is_complete(provider: Provider) -> None:
     assert provider.endpoints
     assert set(provider.endpoints) <= ENDPOINTS
     assert provider.dialects
-    assert set(provider.dialects) <= set(DIALECTS)
+    assert set(provider.dialects) <= set(SPOKEN)
     assert len(set(provider.endpoints)) == len(provider.endpoints)
     spoken = {name for dialect in provider.dialects for name in paths_of(dialect)}
     assert set(provider.paths) <= set(provider.endpoints) | spoken
@@ -186,7 +186,7 @@ def test_azure_is_called_by_deployment_with_its_own_key_header() -> None:
 def test_a_variant_is_reached_in_a_way_that_there_is(provider: Provider) -> None:
     for variant in provider.variants:
         assert variant.match
-        assert set(variant.dialects) <= set(DIALECTS)
+        assert set(variant.dialects) <= set(SPOKEN)
         spoken = {name for dialect in variant.dialects or provider.dialects for name in paths_of(dialect)}
         assert set(variant.paths) <= spoken
         assert all(path.startswith("/") for path in variant.paths.values())

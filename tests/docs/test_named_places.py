@@ -13,7 +13,7 @@ from ostiary.control.api.routes import ROUTES
 from ostiary.gateway.app import RouteTable
 from ostiary.wire.dialects.openai_chat import raw
 from ostiary.wire.realtime import events
-from ostiary.wire.registry import DIALECTS
+from ostiary.wire.registry import SPOKEN as DIALECTS
 
 PACKAGE = ROOT / "src" / "ostiary"
 TICKED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")

@@ -271,3 +271,28 @@ def test_a_provider_that_keeps_answers_by_itself_keeps_those_only_that_it_was_as
     target = deployment("claude", dialects=("openai_responses",))
     made, _ = once(snapshot(target), whole({}, 400), inbound=asked(**asked_for))
     assert json.loads(made.upstream.sent[0].body)["store"] is sent
+
+
+# --- legacy completions ---
+
+
+def test_a_legacy_completion_is_made_by_a_chat_model() -> None:
+    body = json.dumps({"model": "claude", "prompt": "Once upon", "max_tokens": 9}).encode()
+    made, inbound = once(
+        snapshot(CLAUDE), whole(MESSAGE), inbound=RecordingInbound(body, path="/v1/completions")
+    )  # fmt: skip
+    assert json.loads(made.upstream.sent[0].body)["messages"] == [{"role": "user", "content": "Once upon"}]
+    answer = json.loads(inbound.sent)
+    assert answer["object"] == "text_completion"
+    assert answer["choices"][0]["text"] == "Hello."
+    assert made.settled[0].endpoint == "completions"
+    assert made.settled[0].usage == USED
+
+
+def test_a_legacy_completion_is_streamed_from_a_chat_stream() -> None:
+    body = json.dumps({"model": "claude", "prompt": "Once", "stream": True}).encode()
+    inbound = RecordingInbound(body, path="/v1/completions")
+    once(snapshot(CLAUDE), Play(STARTED, TOLD, ENDED), inbound=inbound)
+    chunks = data_of(inbound.sent)
+    assert chunks.pop() == b"[DONE]"
+    assert "".join(choice["text"] for chunk in chunks for choice in chunk["choices"]) == "Hello."

@@ -220,7 +220,7 @@ def _priced(deployment: Deployment, loaded: Loaded) -> Deployment:
         )
         if facts.price is not None and deployment.price_state is PriceState.UNKNOWN:
             deployment = msgspec.structs.replace(deployment, price=facts.price, price_state=PriceState.LISTED)
-    return as_reached(deployment, provider, load_profiles())
+    return as_reached(deployment, provider, load_profiles(), known=facts is not None)
 
 
 def _data_directory(loaded: Loaded) -> Path:

@@ -24,7 +24,8 @@ from ostiary.core.snapshot import Deployment, Timeouts
 MAX_STARS = 4
 
 _OTHER_NAMES = ("base_url", "aws_bedrock_runtime_endpoint")  # of api_base
-RESPONSES = "responses"  # mode of models that are not served as chat completions
+# Modes of models, as the table and operators call them.
+CHAT, COMPLETION, RESPONSES = "chat", "completion", "responses"
 _GOVERNED = frozenset({"model", "stream"})
 _NOT_SHOWN = frozenset({"id", "custom_tokenizer"})
 
@@ -54,7 +55,7 @@ def deployments_of(entry: ModelEntry, sources: Sources) -> list[Built]:
     if address.model and address.model != upstream_model:
         raise UnusableError("litellm_params.api_base", "names another deployment than model does")
     _check_stars(entry.model_name, upstream_model)
-    plain = as_reached(_deployment(entry, params, provider, upstream_model, sources), provider, sources.profiles)
+    plain = _deployment(entry, params, provider, upstream_model, sources)
     plain = reached(plain, address, style, provider, params, sources)
     plain = signed(plain, entry, params, provider, sources, own=own)
     weight = params.get("weight")
@@ -125,7 +126,7 @@ def _deployment(
     facts = sources.models.find(provider, upstream_model, base_model) if known else None
     price, state = _price({**info, **params}, facts)
     longest = _whole(info, "max_output_tokens", "max_tokens") or (facts.max_output_tokens if facts else None)
-    return Deployment(
+    plain = Deployment(
         id="",
         model_name=entry.model_name,
         provider=provider.name,
@@ -156,14 +157,23 @@ def _deployment(
         ),
         source="db" if entry.stored_id else "config",
     )
+    return as_reached(plain, provider, sources.profiles, known=facts is not None)
 
 
-def as_reached(plain: Deployment, provider: Provider, profiles: Profiles) -> Deployment:
-    """With how its model is spoken to at its provider, and what is known of the model's family."""
+def as_reached(plain: Deployment, provider: Provider, profiles: Profiles, *, known: bool) -> Deployment:
+    """With how its model is spoken to at its provider, and what is known of the model's family.
+
+    Args:
+        known: the model table has the model, so that its mode is a fact.
+    """
     variant = variant_of(provider, plain.upstream_model) or Variant(match=())
     dialects = variant.dialects or provider.dialects
     if plain.mode == RESPONSES and "openai_chat" in dialects:
         dialects = ("openai_responses",)
+    elif plain.mode == COMPLETION and "completions" in provider.endpoints:
+        dialects = ("openai_completions",)
+    elif "completions" in provider.endpoints and not (known and plain.mode == CHAT):
+        dialects = (*dialects, "openai_completions")
     return msgspec.structs.replace(
         plain,
         paths=tuple({**provider.paths, **variant.paths}.items()),

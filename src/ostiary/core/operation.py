@@ -12,7 +12,6 @@ class Operation(StrEnum):
 
     CHAT = "chat"
     COUNT = "count"
-    COMPLETION = "completion"
     EMBEDDING = "embedding"
     RERANK = "rerank"
     RAW = "raw"

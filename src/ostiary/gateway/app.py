@@ -28,8 +28,9 @@ from ostiary.gateway.responses import Responses
 from ostiary.gateway.stored_responses import CANCEL, DELETE, ITEMS, StoredResponses
 from ostiary.wire.dialects.openai_chat import raw
 from ostiary.wire.dialects.openai_chat.faults import encode_fault
+from ostiary.wire.dialects.openai_chat.values import FAMILY
 from ostiary.wire.realtime import events
-from ostiary.wire.registry import DIALECTS
+from ostiary.wire.registry import SPOKEN
 
 _NONE = BodyKind.NONE
 _OWN_ENDPOINTS = (
@@ -81,7 +82,7 @@ class RouteTable:
                     self._open.append((before, after, method, endpoint))
                 else:
                     self._fixed.setdefault(path, {})[method] = Route(endpoint)
-            if endpoint.body is not _NONE and not name and endpoint.dialect == "openai_chat":
+            if endpoint.body is not _NONE and not name and endpoint.dialect in FAMILY:
                 self._below_model.setdefault(endpoint.path, {})[method] = endpoint
         # "/files/{id}/content" before "/files/{id}"
         self._open.sort(key=lambda row: (-len(row[0]), -len(row[1])))
@@ -134,7 +135,7 @@ class FrontDoor:
     """The `Door` the edge calls."""
 
     def __init__(self, plane: Plane) -> None:
-        chats = (endpoint for dialect in DIALECTS.values() for endpoint in dialect.endpoints)
+        chats = (endpoint for dialect in SPOKEN.values() for endpoint in dialect.endpoints)
         self.endpoints = (*chats, *raw.ENDPOINTS, *events.ENDPOINTS, *_PAST_US, *_OWN_ENDPOINTS)
         self._plane = plane
         self._table = RouteTable(self.endpoints)

@@ -21,6 +21,7 @@ from ostiary.wire.dialects.openai_chat.raw import answered_usage, billed_usage, 
 from ostiary.wire.dialects.openai_chat.raw_stream import EventTap
 from ostiary.wire.dialects.openai_chat.tap import StreamTap
 from ostiary.wire.dialects.openai_chat.usage import bad_answer
+from ostiary.wire.dialects.openai_chat.values import FAMILY
 
 
 class Delivery(Ending):
@@ -56,7 +57,7 @@ class Delivery(Ending):
             self.settle_nothing(Outcome.COMPLETED, 200)
             self.inbound.answer(200, self.head(media_type(kind), cost=0), body)
             return
-        if self.provider.name == "openai_chat":
+        if self.provider.name in FAMILY:
             usage = answered_usage(body, self.meter, self.asked, None if self.pinned else self.target.price)
         else:
             usage = self.provider.usage_of(body)
@@ -116,7 +117,7 @@ class Delivery(Ending):
     def _tap(self, response: Response) -> StreamTap | EventTap | TranslatingTap | ObservingTap:
         if self.translation is not None:
             return self.translation.tap()
-        if self.provider.name != "openai_chat":
+        if self.provider.name not in FAMILY:
             return ObservingTap(self.provider.decoder(), self.provider.stream_type)
         if self.route.endpoint.operation is Operation.RAW:
             return EventTap(announced=not response.close_delimited)

@@ -20,7 +20,8 @@ from ostiary.gateway.upstream.origin import Origin, origin_of
 from ostiary.wire.conversation.conversation import Conversation
 from ostiary.wire.dialect import Dialect
 from ostiary.wire.dialects.openai_chat.request import decode_request
-from ostiary.wire.registry import DIALECTS
+from ostiary.wire.dialects.openai_chat.values import FAMILY
+from ostiary.wire.registry import SPOKEN
 
 USER_AGENT = "ostiary"
 _IN_PATH = "/:@!$&'()*+,=~"
@@ -146,20 +147,20 @@ class Outbound:
             return self._chat_path(call.chat, call.model, stream=call.stream)
         if call.below:
             return f"{self.deployment.base_path}{call.below}{self._version}"
-        if call.item and call.endpoint.dialect != "openai_chat":
-            return self._below_chat(DIALECTS[call.endpoint.dialect], call)
+        if call.item and call.endpoint.dialect not in FAMILY:
+            return self._below_chat(SPOKEN[call.endpoint.dialect], call)
         return self._path(call.endpoint, call.model, call.item) + call.query
 
     def _chat_path(self, dialect: Dialect, model: str, *, stream: bool) -> str:
         deployment = self.deployment
         paths = dict(deployment.paths)
         below = paths.get(f"{dialect.name}.stream" if stream else dialect.name) or paths.get(dialect.name)
-        if below is None and dialect.name == "openai_chat":
-            below = paths.get("chat.completions")
+        if below is None and dialect.name in FAMILY:
+            below = paths.get(dialect.endpoints[0].name)
         below = dialect.path(model, stream) if below is None else below.replace("{model}", segment(model))
         if deployment.url_style is not UrlStyle.AZURE:
             return f"{deployment.base_path}{below}{self._version}"
-        if dialect.name == "openai_chat":
+        if dialect.name in FAMILY:
             return f"{deployment.base_path}/openai/deployments/{segment(model)}{below}{self._version}"
         return f"{deployment.base_path}/openai/v1{below}"  # what is newer than deployments has no other address
 

@@ -23,6 +23,7 @@ from ostiary.gateway.translation import Translation, adjusted, is_strict, spoken
 from ostiary.gateway.upstream.response import Response
 from ostiary.wire.dialect import Answering
 from ostiary.wire.dialects.openai_chat.faults import LARGEST_ERROR
+from ostiary.wire.dialects.openai_chat.values import FAMILY
 
 CALLS_AT_ONCE = 8  # of a request that takes several
 
@@ -141,7 +142,7 @@ class Sending(Delivery):
         if endpoint.operation is Operation.CHAT:
             self.provider = spoken_to(target, self.dialect)
         if self.provider is self.dialect:
-            wanted = ask.stream and target.usage_in_stream and endpoint.dialect == "openai_chat"
+            wanted = ask.stream and target.usage_in_stream and endpoint.dialect in FAMILY
             wanted = wanted and self.meter is Meter.TOKENS
             body = ask.patched(target.upstream_model, include_usage=wanted, defaults=target.defaults)
             return adjusted(body, target) if target.drops or target.adds else body

@@ -24,7 +24,7 @@ from ostiary.wire.conversation.unknown import Loss, LossKind
 from ostiary.wire.dialect import Answering, Decoder, Dialect, Encoder
 from ostiary.wire.framing.event_stream import EVENT_STREAM, MessageCutter
 from ostiary.wire.framing.sse import SseFramer
-from ostiary.wire.registry import DIALECTS
+from ostiary.wire.registry import SPOKEN
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -33,7 +33,7 @@ _NESTED = ("sampling", "thinking")
 
 def dialect_of(route: Route, query: bytes) -> Dialect:
     """The client's dialect, with its streams in the form that the request line asks for."""
-    dialect = DIALECTS[route.endpoint.dialect]
+    dialect = SPOKEN[route.endpoint.dialect]
     if dialect.unframed is None or not route.endpoint.streaming or b"alt=sse" in query.split(b"&"):
         return dialect
     encoding = dialect.unframed
@@ -53,7 +53,7 @@ def spoken_to(target: Deployment, client: Dialect) -> Dialect:
 
     It is the client's very own, the same object, only where the answer can be passed on as it comes.
     """
-    return DIALECTS[client.name if client.name in target.dialects else target.dialects[0]]
+    return SPOKEN[client.name if client.name in target.dialects else target.dialects[0]]
 
 
 class Translation:

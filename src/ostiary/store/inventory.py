@@ -21,7 +21,7 @@ from ostiary.store.schema.columns import MEANING, Class, class_of
 from ostiary.vault.keystore import KEK, KeyState, SlotState
 from ostiary.vault.purpose import Purpose
 from ostiary.wire.dialects.openai_chat import raw
-from ostiary.wire.registry import DIALECTS
+from ostiary.wire.registry import SPOKEN
 
 _DELETED = "until the organisation is destroyed"
 _MARKED = "until the organisation is destroyed; a deleted one stays, marked, for the records that name it"
@@ -162,7 +162,7 @@ REGIONS = frozenset({"stamp.region", "keystore_state.region"})
 def words() -> Mapping[str, frozenset[str]]:
     """`table.column` -> the words that may stand there, for every text of class measure but the regions."""
     providers = frozenset({"", "demo", *load_providers().names()})
-    chats = (endpoint for dialect in DIALECTS.values() for endpoint in dialect.endpoints)
+    chats = (endpoint for dialect in SPOKEN.values() for endpoint in dialect.endpoints)
     endpoints = frozenset(endpoint.name for endpoint in (*chats, *raw.ENDPOINTS))
     sets = {name: frozenset(values) for name, values in _FIXED.items()}
     for table in ("usage", "usage_daily", "usage_totals"):

@@ -10,6 +10,7 @@ from ostiary.wire.dialects.bedrock_converse import wire as bedrock_converse
 from ostiary.wire.dialects.cohere_chat import wire as cohere_chat
 from ostiary.wire.dialects.gemini_generate import wire as gemini_generate
 from ostiary.wire.dialects.ollama_chat import wire as ollama_chat
+from ostiary.wire.dialects.openai_chat import completions
 from ostiary.wire.dialects.openai_chat import wire as openai_chat
 from ostiary.wire.dialects.openai_responses import wire as openai_responses
 
@@ -22,3 +23,5 @@ DIALECTS: Mapping[str, Dialect] = {
     "cohere_chat": cohere_chat.DIALECT,
     "ollama_chat": ollama_chat.DIALECT,
 }
+# With the one whose requests are a single text, and whose answers are words alone.
+SPOKEN: Mapping[str, Dialect] = {**DIALECTS, "openai_completions": completions.DIALECT}

@@ -16,7 +16,7 @@ from ostiary.core.fault import Fault
 from ostiary.core.profile import Profile
 from ostiary.core.snapshot import Deployment
 from ostiary.wire.conversation.unknown import Encoded, LossKind
-from ostiary.wire.registry import DIALECTS
+from ostiary.wire.registry import SPOKEN
 
 CLIENT = "openai_chat"
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
@@ -69,7 +69,7 @@ _NEEDS = {
 
 def accepted_fields(deployment: Deployment, capabilities: Mapping[str, bool]) -> list[str] | None:
     """The fields, sorted; None for a model that is not for chat. Sound is given only where it is known to be."""
-    if deployment.mode not in ("chat", "responses") or not set(deployment.dialects) & DIALECTS.keys():
+    if deployment.mode not in ("chat", "responses") or not set(deployment.dialects) & SPOKEN.keys():
         return None
     dialect = CLIENT if CLIENT in deployment.dialects else deployment.dialects[0]
     profile = msgspec.structs.replace(deployment.profile, max_output=_ROOM)
@@ -98,4 +98,4 @@ def _travels(field: str, members: Mapping[str, Any], dialect: str, profile: Prof
 def _written(members: Mapping[str, Any], dialect: str, profile: Profile) -> Encoded:
     body = {"model": "m", "messages": [{"role": "user", "content": "a"}], **members}
     stated = {name: value for name, value in body.items() if value is not None}
-    return DIALECTS[dialect].encode_request(DIALECTS[CLIENT].decode_request(msgspec.json.encode(stated)), profile)
+    return SPOKEN[dialect].encode_request(SPOKEN[CLIENT].decode_request(msgspec.json.encode(stated)), profile)

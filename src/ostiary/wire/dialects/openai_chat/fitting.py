@@ -43,7 +43,7 @@ def word_of(thinking: Thinking, profile: Profile, losses: list[Loss]) -> str | N
         word = "none"
     if word is None and thinking.budget is not None:
         word = next((effort for most, effort in _EFFORTS if thinking.budget <= most), "high")
-    elif thinking.effort is not None and thinking.budget is not None:
+    if thinking.budget is not None and profile.thinks is not Thinks.NEVER:
         losses.append(Loss(LossKind.KNOB, "thinking.budget"))
     if profile.thinks is Thinks.NEVER and word is not None:
         if word != "none":
@@ -117,6 +117,7 @@ def _fitted(message: Message, where: str, profile: Profile, losses: list[Loss]) 
         parts.append(fitted)
     role = message.role
     if role is Role.DEVELOPER and not profile.developer:
+        losses.append(Loss(LossKind.SHAPE, where))
         role = Role.SYSTEM
     return msgspec.structs.replace(message, role=role, parts=tuple(parts)), media
 

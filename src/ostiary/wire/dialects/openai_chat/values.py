@@ -7,6 +7,8 @@ import msgspec
 from ostiary.wire.conversation.members import Members
 
 DIALECT = "openai_chat"
+COMPLETIONS = "openai_completions"
+FAMILY = frozenset({DIALECT, COMPLETIONS})  # of one envelope, usage and framing
 STRING = msgspec.json.Decoder(str)
 INTEGER = msgspec.json.Decoder(int)
 FLAG = msgspec.json.Decoder(bool)

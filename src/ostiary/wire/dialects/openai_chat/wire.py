@@ -15,7 +15,6 @@ from ostiary.wire.governed import peek_openai
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("chat.completions", Operation.CHAT, "POST", "/chat/completions", streams=True),
-    Endpoint("completions", Operation.COMPLETION, "POST", "/completions", mode="completion", streams=True),
     Endpoint("embeddings", Operation.EMBEDDING, "POST", "/embeddings", mode="embedding", shape="openai"),
 )
 
