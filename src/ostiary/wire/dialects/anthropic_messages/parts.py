@@ -160,8 +160,13 @@ def _thinking(members: Members) -> Part | None:
     text, signature = members.take("thinking", STRING), members.take("signature", STRING)
     if text is None:
         return None
+    return Reasoning(text, proof_in(signature), members.rest(DIALECT))
+
+
+def proof_in(signature: str | None) -> Seal | None:
+    """The proof behind the signature of a thought; None where it says that there is none."""
     seal = carried(signature, DIALECT)[0] if signature else None
-    return Reasoning(text, seal, members.rest(DIALECT))
+    return seal if seal is not None and seal.issuer else None
 
 
 def _redacted(members: Members) -> Part | None:
@@ -302,7 +307,7 @@ def encode_block(part: Part, where: str, losses: list[Loss]) -> Any:
             document = {"type": "text", "text": text}
         case Image(source, detail):
             document = {"type": "image", "source": _encode_source(source, where)}
-            if detail is not None:
+            if detail not in (None, "auto"):
                 losses.append(Loss(LossKind.KNOB, f"{where}.detail"))
         case Document(source, name):
             document = {"type": "document", "source": _encode_document(source, where, losses)}

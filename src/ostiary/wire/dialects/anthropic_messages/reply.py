@@ -16,7 +16,7 @@ import msgspec
 from ostiary.wire.conversation.members import Members, with_rest
 from ostiary.wire.conversation.parts import Citation, Part, Reasoning, Refusal, Seal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.reply import Choice, Finish, Reason, Reply
-from ostiary.wire.conversation.seals import carry
+from ostiary.wire.conversation.seals import carry, unproven
 from ostiary.wire.conversation.unknown import Encoded, Loss, LossKind, Rest, inexpressible, losses_of
 from ostiary.wire.dialect import Answering
 from ostiary.wire.dialects.anthropic_messages.faults import hidden_error
@@ -173,7 +173,7 @@ def encode_said(part: Part, where: str, losses: list[Loss]) -> list[Any]:
             losses += losses_of(part.rest, DIALECT, where)
             if part.hidden and part.seal is None:
                 return []
-            return [encode_thinking(part, "" if part.seal is None else written_proof(part.seal))]
+            return [encode_thinking(part, written_proof(part.seal))]
         case Text() | ToolCall() | Refusal() | UnknownPart():
             block = encode_block(part, where, losses)
         case _:
@@ -186,8 +186,10 @@ def encode_said(part: Part, where: str, losses: list[Loss]) -> list[Any]:
     return [block] if seal is None else [ahead(seal), block]
 
 
-def written_proof(seal: Seal) -> str:
-    """A proof as a client of this dialect keeps it."""
+def written_proof(seal: Seal | None) -> str:
+    """A proof as a client of this dialect keeps it. Some lose thoughts that have none, so there is always one."""
+    if seal is None:
+        return unproven()
     return seal.value if seal.issuer == DIALECT else carry(seal)
 
 

@@ -26,7 +26,6 @@ from ostiary.wire.conversation.events import (
 from ostiary.wire.conversation.members import Members
 from ostiary.wire.conversation.parts import Part, Reasoning, Seal, Text, ToolCall, UnknownPart
 from ostiary.wire.conversation.reply import Finish, Reason
-from ostiary.wire.conversation.seals import carried
 from ostiary.wire.conversation.unknown import Extra
 from ostiary.wire.dialects.anthropic_messages.faults import hidden_error
 from ostiary.wire.dialects.anthropic_messages.parts import (
@@ -39,6 +38,7 @@ from ostiary.wire.dialects.anthropic_messages.parts import (
     decode_block,
     decode_citation,
     is_ahead,
+    proof_in,
 )
 from ostiary.wire.dialects.anthropic_messages.reply import EVENT, meaningful, plainer, readable, take_finish
 from ostiary.wire.dialects.anthropic_messages.usage import Counts, bad_answer, take_tier, truncated
@@ -242,7 +242,7 @@ class _Block:
                 self._grown = self._grown or bool(text)
             case Reasoning(), "signature_delta":
                 signature = delta.take("signature", STRING)
-                self._seal = carried(signature, DIALECT)[0] if signature else self._seal
+                self._seal = proof_in(signature) or self._seal
                 return []
             case Text(), "citations_delta":
                 citation = decode_citation(delta.take("citation", RAW) or msgspec.Raw(b"null"))

@@ -253,6 +253,8 @@ class StreamEncoder:
             case _:
                 raise inexpressible(where)
         (document,) = encode_said(empty, where, self.losses)
+        if isinstance(empty, Reasoning):
+            document["signature"] = ""  # it comes at the end
         return self._block_start(document)
 
     def _block_start(self, document: Any) -> bytes:
@@ -284,9 +286,7 @@ class StreamEncoder:
         block, data = self._open, b""
         assert block is not None
         if isinstance(block.part, Reasoning):
-            # Clients know thoughts by their proof and lose those that come without; one that is empty proves nothing.
-            proof = "" if block.seal is None else written_proof(block.seal)
-            data = self._delta({"type": "signature_delta", "signature": proof})
+            data = self._delta({"type": "signature_delta", "signature": written_proof(block.seal)})
             block.told = block.seal
         data += _event({"type": "content_block_stop", "index": self._number})
         block.closed, self._open = True, None
