@@ -22,16 +22,10 @@ CUT = 61  # bytes: the network cuts where it likes
 
 
 class Voice(Protocol):
-    """How one provider speaks.
-
-    Attributes:
-        base: the path of its API base.
-        proofs: whether it wants proofs of its reasoning back.
-    """
+    """How one provider speaks; `base` is the path of its API base."""
 
     name: str
     base: str
-    proofs: bool
 
     def serves(self, path: str) -> bool:
         """Whether this is a path of the dialect."""
@@ -49,7 +43,8 @@ class Voice(Protocol):
         """Whether the request holds the results of both calls.
 
         Raises:
-            WrongRequestError: it holds them under wrong ids, or without the proof where `proven` demands it.
+            WrongRequestError: it holds them under wrong ids, or, where `proven` demands it, without the reasoning that
+                led to the calls, and its proof where the provider gave one.
         """
         ...
 
@@ -111,7 +106,7 @@ class Provider:
         assert scenario is not None
         match scenario[0]:
             case "tool" | "think" as name:
-                proven = name == "think" and voice.proofs and "-proof-" in model
+                proven = name == "think" and "-proof-" in model
                 if voice.answered(request, proven=proven):
                     return voice.text(FINAL_PIECES, stream=stream)
                 return voice.calls(thought=name == "think", stream=stream)

@@ -53,7 +53,6 @@ class Messages:
 
     name = "anthropic_messages"
     base = ""
-    proofs = True
     usage: ClassVar[dict[str, Any]] = {
         "input_tokens": INPUT - CACHED,
         "cache_creation_input_tokens": 0,

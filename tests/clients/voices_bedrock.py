@@ -78,7 +78,6 @@ class Converse:
 
     name = "bedrock_converse"
     base = ""
-    proofs = True
     usage: ClassVar[dict[str, Any]] = {
         "inputTokens": INPUT - CACHED,
         "outputTokens": OUTPUT,

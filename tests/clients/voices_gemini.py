@@ -47,7 +47,6 @@ class Generate:
     name = "gemini_generate"
     base = "/v1beta"
     models = "/v1beta/models/"
-    proofs = True
     usage: ClassVar[dict[str, Any]] = {
         "promptTokenCount": INPUT,
         "candidatesTokenCount": OUTPUT - THOUGHT_TOKENS,

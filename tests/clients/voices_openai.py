@@ -53,7 +53,6 @@ class Chat:
 
     name = "openai_chat"
     base = "/v1"
-    proofs = False
     usage: ClassVar[dict[str, Any]] = {
         "prompt_tokens": INPUT,
         "completion_tokens": OUTPUT,
@@ -87,6 +86,7 @@ class Chat:
         (said,) = (m for m in request.body["messages"] if m["role"] == "assistant")
         given = {call["id"]: json.loads(call["function"]["arguments"]) for call in said["tool_calls"]}
         expect(given == {name: {"city": city} for city, name in IDS.items()}, f"not the calls it made: {given}")
+        expect(not proven or said.get("reasoning_content") == THOUGHT, f"reasoning_content must be passed back: {said}")
         return True
 
     def _frame(self, **fields: Any) -> dict[str, Any]:
@@ -143,7 +143,6 @@ class Responses:
 
     name = "openai_responses"
     base = "/v1"
-    proofs = True
     usage: ClassVar[dict[str, Any]] = {
         "input_tokens": INPUT,
         "input_tokens_details": {"cached_tokens": CACHED, "cache_write_tokens": 0},

@@ -51,7 +51,6 @@ class Cohere:
 
     name = "cohere_chat"
     base = ""
-    proofs = False
     usage: ClassVar[dict[str, Any]] = {
         "billed_units": {"input_tokens": INPUT - CACHED, "output_tokens": OUTPUT},
         "tokens": {"input_tokens": INPUT, "output_tokens": OUTPUT},
@@ -76,6 +75,8 @@ class Cohere:
         (said,) = (m for m in messages if m["role"] == "assistant")
         made = {call["id"]: json.loads(call["function"]["arguments"]) for call in said["tool_calls"]}
         expect(made == {name: {"city": city} for city, name in IDS.items()}, f"not the calls it made: {made}")
+        thoughts = [part["thinking"] for part in said.get("content") or [] if part["type"] == "thinking"]
+        expect(not proven or thoughts == [THOUGHT], f"not what it thought: {said}")
         return True
 
     def _whole(self, message: dict[str, Any], finish: str) -> Answer:
@@ -138,7 +139,6 @@ class Ollama:
 
     name = "ollama_chat"
     base = ""
-    proofs = False
     counts: ClassVar[dict[str, Any]] = {
         "total_duration": 4883583458,
         "load_duration": 1334875,
@@ -165,6 +165,7 @@ class Ollama:
         (said,) = (message for message in messages if message["role"] == "assistant")
         made = [call["function"]["arguments"] for call in said["tool_calls"]]
         expect(made == [{"city": city} for city in ANSWERS], f"not the calls it made: {made}")
+        expect(not proven or said.get("thinking") == THOUGHT, f"not what it thought: {said}")
         return True
 
     def _frame(self, message: dict[str, Any], *, done: bool = False) -> dict[str, Any]:
