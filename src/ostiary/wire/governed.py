@@ -156,6 +156,7 @@ class Ask:
 
     __slots__ = (
         "_outline",
+        "_repeats",
         "body",
         "content_type",
         "in_path",
@@ -169,9 +170,17 @@ class Ask:
     )
 
     def __init__(
-        self, body: bytes, members: dict[str, msgspec.Raw], model: str, found: Outline | None, *, in_path: bool = False
+        self,
+        body: bytes,
+        members: dict[str, msgspec.Raw],
+        model: str,
+        found: Outline | None,
+        *,
+        in_path: bool = False,
+        repeats: bool = True,
     ) -> None:
         self.body = body
+        self._repeats = repeats  # the name of a member may stand in the body more than once
         self.members = members
         self.model = model
         self._outline = found
@@ -219,12 +228,16 @@ class Ask:
         if name not in self.members:
             return None
         quoted = _QUOTED[name]
-        if self._outline is None and self.body.find(quoted, self.body.find(quoted) + 1) < 0:  # else one may be within
+        if self._outline is None and not (self._repeats and self._is_within(quoted)):
             start = _value_start(self.body, quoted)
             raw = bytes(self.members[name])
             if start is not None and self.body.startswith(raw, start):
                 return start, start + len(raw)
         return next((m.value_start, m.value_end) for m in self._scan().members if m.key == name)
+
+    def _is_within(self, quoted: bytes) -> bool:
+        """Whether a name stands more than once: the first may be within another member."""
+        return self.body.find(quoted, self.body.find(quoted) + 1) >= 0
 
     def _scan(self) -> Outline:
         if self._outline is None:
@@ -290,7 +303,7 @@ def read(
         raise Fault(Kind.MALFORMED, f"the request body is not acceptable JSON: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Fault(Kind.MALFORMED, "the request body is not a valid JSON object") from None
-    found = _judge(body, members)
+    found, repeats = _judge(body, members)
     named = text(members, "model") if "model" in members and not in_path else ""
     if model and named not in ("", model):
         raise Fault(Kind.INVALID_REQUEST, "the body names another model than the path", param="model")
@@ -300,7 +313,7 @@ def read(
     own = not _SPECIAL.isdisjoint(members)
     if own:
         _refuse(members)
-    ask = Ask(body, members, model, found, in_path=in_path)
+    ask = Ask(body, members, model, found, in_path=in_path, repeats=repeats)
     ask.max_output, ask.user = peek(members)
     if own:
         ask.own = {name: value for name, value in members.items() if name in OWN}
@@ -324,32 +337,32 @@ def asked_retries(own: dict[str, msgspec.Raw]) -> int | None:
     return None if number is None else max(number, 0)
 
 
-def _judge(body: bytes, members: dict[str, msgspec.Raw]) -> Outline | None:
-    """None when the bytes cannot hide a duplicate; else the outline, after judging it."""
+def _judge(body: bytes, members: dict[str, msgspec.Raw]) -> tuple[Outline | None, bool]:
+    """None when the bytes cannot hide a duplicate, else the outline, after judging it; and whether a name repeats."""
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError:
             raise Fault(Kind.MALFORMED, "the request body is not valid UTF-8") from None
-    if not _suspicious(body, members):
-        return None
+    repeats = _repeats(body, members)
+    if not repeats or _filled(body, members):
+        return None, repeats
     found = _outline(body)
     seen: set[str] = set()
     for member in found.members:
         if member.key in seen and (member.key in _QUOTED or member.key in _SPECIAL):
             raise Fault(Kind.MALFORMED, f"the member {member.key!r} stands twice in the request", param=member.key)
         seen.add(member.key)
-    return found
+    return found, repeats
 
 
-def _suspicious(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
+def _repeats(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
+    """Whether the name of a governed member stands more than once, or may be spelled in another way."""
     for name in members:
         quoted = _QUOTED.get(name)
         if quoted is not None and body.count(quoted) != 1:
-            return not _filled(body, members)
-    if rb"\u00" in body and any(letter in body for letter in _ESCAPED_LETTER):
-        return not _filled(body, members)
-    return False
+            return True
+    return rb"\u00" in body and any(letter in body for letter in _ESCAPED_LETTER)
 
 
 def _filled(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
