@@ -1,6 +1,6 @@
 # Every target does its own set-up. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz docs attacks lock clean env-run env-dev
+.PHONY: help run test check bench agents fuzz docs attacks lock clean env-run env-dev
 
 # The newest Python from 3.11 on that can make a virtual environment; looked up only when a recipe asks.
 CAN = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -24,6 +24,9 @@ check: env-dev ## format, lint, types, import rules, module sizes, house rules, 
 
 bench: env-dev ## overhead beside nginx, on pinned cores (ARGS="--peers litellm" for a peer; needs nginx and wrk)
 	@$(BIN)/python -m bench.run $(ARGS)
+
+agents: env-dev ## coding agents through the gateway to providers of other dialects (installs 1.5 GB into a cache)
+	@$(BIN)/python -m tests.agents.run $(ARGS)
 
 fuzz: env-dev ## arbitrary bytes at everything that reads bytes from outside (ARGS="--seconds 60 --target NAME")
 	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-fuzz.lock

@@ -118,7 +118,7 @@ def test_make_lists_every_target(root: Path) -> None:
         ["make", "--no-print-directory", "help"], cwd=root, check=True, capture_output=True, text=True
     ).stdout
     targets = {line.split()[1] for line in listed.splitlines()}
-    assert targets == {"help", "run", "test", "check", "bench", "docs", "attacks", "lock", "clean"}
+    assert targets == {"help", "run", "test", "check", "bench", "agents", "fuzz", "docs", "attacks", "lock", "clean"}
 
 
 def test_make_says_what_is_missing_where_there_is_no_python(root: Path) -> None:

@@ -184,7 +184,6 @@ def test_a_second_governed_member_is_found_whatever_fills_the_body(names: list[s
 def test_what_a_model_is_asked_for_is_posted_as_json() -> None:
     assert {(row.method, row.path) for row in ENDPOINTS} == {
         ("POST", "/chat/completions"),
-        ("POST", "/completions"),
         ("POST", "/embeddings"),
     }
 

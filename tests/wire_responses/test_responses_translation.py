@@ -433,7 +433,8 @@ def test_a_changed_text_is_what_is_sent() -> None:
 
 
 def test_the_dialect_is_a_row_of_the_route_table() -> None:
-    assert [(row.name, row.operation, row.path, row.streams) for row in DIALECT.endpoints] == [
+    spoken = [row for row in DIALECT.endpoints if row.operation is not Operation.RAW]
+    assert [(row.name, row.operation, row.path, row.streams) for row in spoken] == [
         ("responses", Operation.CHAT, "/responses", True),
         ("responses.input_tokens", Operation.COUNT, "/responses/input_tokens", False),
     ]
