@@ -105,7 +105,8 @@ def _of_turns(messages: Sequence[Message]) -> Meaning:
         "failed": [one.failed for one in results],
         "media": list(_media(parts)),
         "thoughts": [(part.text, part.seal) for part in parts if isinstance(part, Reasoning)],
-        "detail": [part.detail for part in _flat(parts) if isinstance(part, Image)],
+        # "auto" is what every model does where nothing is said
+        "detail": [part.detail or "auto" for part in _flat(parts) if isinstance(part, Image)],
         "cache": sum(getattr(part, "cache", None) is not None for part in _flat(parts)),
         "name": [message.name for message in spoken if message.name],
         "unknown parts": [bytes(part.value) for part in _flat(parts) if isinstance(part, UnknownPart)],

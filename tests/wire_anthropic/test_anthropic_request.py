@@ -228,7 +228,7 @@ def test_instructions_come_before_all_turns_wherever_they_were_given() -> None:
     )
     assert document["system"] == [{"type": "text", "text": "a"}, {"type": "text", "text": "c"}]
     assert document["messages"] == [{"role": "user", "content": "b"}]
-    assert losses == [(LossKind.SHAPE, "messages.2")]
+    assert losses == [(LossKind.SHAPE, "messages.0"), (LossKind.SHAPE, "messages.2")]  # the first was a developer's
 
 
 def test_empty_words_and_turns_without_content_are_not_written() -> None:

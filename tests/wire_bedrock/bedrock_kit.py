@@ -161,7 +161,8 @@ def usages() -> st.SearchStrategy[Any]:
         said = {"inputTokens": into, "outputTokens": made, "totalTokens": into + made + read + written}
         return {**said, "cacheReadInputTokens": read, "cacheWriteInputTokens": written} if read or written else said
 
-    return st.builds(usage, *[st.integers(0, 1000)] * 4)
+    # a usage of nothing stands for none
+    return st.builds(usage, st.integers(1, 1000), *[st.integers(0, 1000)] * 3)
 
 
 @st.composite
@@ -313,7 +314,11 @@ def conversations(draw: st.DrawFn, thinking: st.SearchStrategy[Thinking]) -> Con
 
 
 TOKENS = st.integers(0, 10**6)
-USAGES = st.builds(lambda into, made, read, written: Usage(into + read + written, made, read, written), *[TOKENS] * 4)
+USAGES = st.builds(
+    lambda into, made, read, written: Usage(into + read + written, made, read, written), *[TOKENS] * 4
+).filter(
+    lambda usage: usage != Usage()  # a usage of nothing stands for none
+)
 FINISHES = st.one_of(
     st.sampled_from([reason for reason in Reason if reason is not Reason.OTHER]).map(Finish),
     st.just(Finish(Reason.STOP, "stop_sequence", US)),

@@ -331,7 +331,7 @@ def test_botocore_passes_over_a_ping_and_so_do_we() -> None:
     [
         (Fault(Kind.UPSTREAM_RATE_LIMIT, "slow", origin=Origin.UPSTREAM), "throttlingException"),
         (Fault(Kind.RATE_LIMITED, "slow"), "throttlingException"),
-        (Fault(Kind.CONTENT_POLICY, "no", origin=Origin.UPSTREAM), "validationException"),
+        (Fault(Kind.UPSTREAM_REJECTED, "no", origin=Origin.UPSTREAM), "validationException"),
         (Fault(Kind.TRUNCATED, "cut", origin=Origin.UPSTREAM), "modelStreamErrorException"),
         (Fault(Kind.UPSTREAM_ERROR, "x", origin=Origin.UPSTREAM), "modelStreamErrorException"),
         (Fault(Kind.STOPPING, "bye", origin=Origin.GATEWAY), "serviceUnavailableException"),
@@ -447,3 +447,46 @@ def test_tools_of_the_providers_own_and_pictures_in_pieces_are_held_until_they_a
     (unknown,) = fold(decoded([START, piece({"new": {"a": 1}}), stop, STOP])).choices[0].parts
     assert isinstance(unknown, UnknownPart)
     assert json.loads(bytes(unknown.value)) == {"new": {"a": 1}}
+
+
+def names(data: bytes) -> list[str]:
+    """The events of a stream, by name."""
+    return [
+        str(one.headers.get(":event-type") or one.headers.get(":exception-type"))
+        for one in EventStreamFramer().feed(data)
+    ]
+
+
+def test_a_failure_after_the_end_of_the_choice_comes_before_any_stop_is_told() -> None:
+    writer = encoder()
+    said = writer.encode(PartStart(0, 0, Text("a"))) + writer.encode(Finished(0, Finish(Reason.STOP)))
+    said += writer.encode(Failed(Kind.UPSTREAM_ERROR, "x", 502))
+    assert "messageStop" not in names(said)
+    assert names(said)[-1] == "modelStreamErrorException"
+
+
+def test_a_usage_nobody_stated_is_written_as_nothing_and_read_as_none() -> None:
+    writer = encoder()
+    said = writer.encode(Finished(0, Finish(Reason.STOP))) + writer.end()
+    *_, metadata = EventStreamFramer().feed(said)
+    assert json.loads(metadata.payload)["usage"] == {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
+    assert not [event for event in StreamDecoder().feed(said) if isinstance(event, Metered)]
+
+
+def test_hidden_reasoning_is_redacted_content_though_its_proof_comes_last() -> None:
+    writer = encoder()
+    seal = Seal("openai_responses", "proof")
+    said = writer.encode(PartStart(0, 0, Reasoning("", hidden=True))) + writer.encode(PartEnd(0, 0, seal))
+    said += writer.encode(Finished(0, Finish(Reason.STOP))) + writer.end()
+    (choice,) = fold(StreamDecoder().feed(said)).choices
+    assert choice.parts == (Reasoning("", seal, hidden=True),)
+
+
+def test_which_stop_sequence_was_met_is_told_as_the_service_does() -> None:
+    writer = encoder()
+    said = writer.encode(Finished(0, Finish(Reason.STOP, stop="END"))) + writer.end()
+    stop = next(one for one in EventStreamFramer().feed(said) if one.headers[":event-type"] == "messageStop")
+    told = {"stopReason": "stop_sequence", "additionalModelResponseFields": {"stop_sequence": "END"}}
+    assert json.loads(stop.payload) == told
+    (choice,) = fold(StreamDecoder().feed(said)).choices
+    assert (choice.finish.reason, choice.finish.stop) == (Reason.STOP, "END")

@@ -223,10 +223,13 @@ FORMATS = st.one_of(
     exactly({}, type="text"),
     exactly({}, type="json_object"),
     exactly(
-        {"json_schema": shaped({"name": WORDS, "description": WORDS, "schema": JSON, "strict": st.booleans()})},
+        {"json_schema": shaped({"description": WORDS, "schema": JSON, "strict": st.booleans()}, name="n")},
         type="json_schema",
     ),
-    shaped({"json_schema": JSON}, type="json_schema"),
+    # one without a name is given one
+    JSON.filter(lambda said: not isinstance(said, dict) or "name" in said).map(
+        lambda said: {"type": "json_schema", "json_schema": said}
+    ),
     exactly({}, type="grammar"),
 )
 KNOBS = {

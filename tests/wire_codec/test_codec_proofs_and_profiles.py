@@ -256,18 +256,18 @@ def test_a_mark_on_a_message_is_one_on_its_words_and_goes_back_to_the_message() 
         (Thinking("high", budget=5), ANY, "high", ["thinking.budget"]),
         (Thinking(budget=0), ANY, "none", []),
         (Thinking(budget=-1), ANY, "none", []),
-        (Thinking(budget=2048), ANY, "low", []),
-        (Thinking(budget=2049), ANY, "medium", []),
-        (Thinking(budget=8193), ANY, "high", []),
+        (Thinking(budget=2048), ANY, "low", ["thinking.budget"]),
+        (Thinking(budget=2049), ANY, "medium", ["thinking.budget"]),
+        (Thinking(budget=8193), ANY, "high", ["thinking.budget"]),
         (Thinking(on=False), ANY, "none", []),
         (Thinking(on=True), ANY, None, ["thinking"]),
-        (Thinking(on=True, budget=100), ANY, "low", []),
+        (Thinking(on=True, budget=100), ANY, "low", ["thinking.budget"]),
         (Thinking(adaptive=True), ANY, None, ["thinking"]),
         (Thinking(shown="auto"), ANY, None, ["thinking.shown"]),
         (Thinking("high"), Profile(thinks=Thinks.NEVER), None, ["thinking"]),
         (Thinking(on=False), Profile(thinks=Thinks.NEVER), None, []),
         (Thinking(on=True), Profile(thinks=Thinks.NEVER), None, ["thinking"]),
-        (Thinking(budget=9000), Profile(thinks=Thinks.BUDGET), "high", []),
+        (Thinking(budget=9000), Profile(thinks=Thinks.BUDGET), "high", ["thinking.budget"]),
     ],
 )
 def test_how_much_to_reason_is_said_in_one_word(
@@ -329,3 +329,9 @@ def test_the_dialect_is_one_row() -> None:
     members = {"max_tokens": raw(5), "n": raw(3), "user": raw("u")}
     assert DIALECT.peek(members) == (15, "u")
     assert not DIALECT.decoder().over
+
+
+def test_a_schema_without_a_name_is_given_the_one_that_this_dialect_demands() -> None:
+    document, losses = sent(asked(format=Format(Shape.SCHEMA, schema=msgspec.Raw(b"{}"))))
+    assert document["response_format"] == {"type": "json_schema", "json_schema": {"name": "response", "schema": {}}}
+    assert losses == []

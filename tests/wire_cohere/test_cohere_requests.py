@@ -227,8 +227,8 @@ def test_a_model_without_schemas_is_not_asked_for_one() -> None:
             (LossKind.KNOB, name) for name in ("user", "metadata", "tier", "store", "top_logprobs")
         }),
         (asking(Text("a"), store=False, parallel_calls=True, choices=1, stream_usage=True), set()),
-        (asking(Text("a"), role=Role.DEVELOPER), {(LossKind.MARK, "messages.0.role")}),
-        (asking(Text("a", cache=Cache())), {(LossKind.KNOB, "messages.0.parts.0.cache")}),
+        (asking(Text("a"), role=Role.DEVELOPER), {(LossKind.SHAPE, "messages.0")}),
+        (asking(Text("a", cache=Cache())), {(LossKind.MARK, "messages.0.parts.0.cache")}),
         (asking(Text("a", citations=(Citation("u"),))), {(LossKind.MARK, "messages.0.parts.0.citations")}),
         (asking(Text("a", seal=Seal("x", "s"))), {(LossKind.SEAL, "messages.0.parts.0")}),
         (asking(Refusal("no"), role=Role.ASSISTANT), {(LossKind.MARK, "messages.0.parts.0")}),

@@ -157,7 +157,8 @@ def test_what_the_history_loses_is_told(messages: list[Message], losses: list[Lo
 @pytest.mark.parametrize(
     ("more", "losses"),
     [
-        ({"user": "u", "store": False}, ["user", "store"]),
+        ({"user": "u", "store": True}, ["user", "store"]),
+        ({"store": False}, []),  # nothing is stored anyway
         ({"metadata": {"Name": "x", "ok": "y"}}, ["metadata"]),
         ({"tier": "scale"}, ["tier"]),
         ({"tier": "auto", "stream": True, "stream_usage": True, "parallel_calls": True}, []),

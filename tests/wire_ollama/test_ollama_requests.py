@@ -226,8 +226,8 @@ def test_a_model_without_schemas_is_not_asked_for_one() -> None:
             (LossKind.SHAPE, "messages.0"), (LossKind.KNOB, "messages.0.parts.0.detail")
         }),
         (asking(Image(Inline("image/png", "AAAA"))), {(LossKind.MARK, "messages.0.parts.0.source.media_type")}),
-        (asking(Text("a"), role=Role.DEVELOPER), {(LossKind.MARK, "messages.0.role")}),
-        (asking(Text("a", cache=Cache())), {(LossKind.KNOB, "messages.0.parts.0.cache")}),
+        (asking(Text("a"), role=Role.DEVELOPER), {(LossKind.SHAPE, "messages.0")}),
+        (asking(Text("a", cache=Cache())), {(LossKind.MARK, "messages.0.parts.0.cache")}),
         (asking(Text("a", citations=(Citation("u"),))), {(LossKind.MARK, "messages.0.parts.0.citations")}),
         (asking(Refusal("no"), role=Role.ASSISTANT), {(LossKind.MARK, "messages.0.parts.0")}),
         (asking(Reasoning("a", Seal("x", "s")), role=Role.ASSISTANT), {(LossKind.SEAL, "messages.0.parts.0")}),
@@ -235,7 +235,7 @@ def test_a_model_without_schemas_is_not_asked_for_one() -> None:
             (LossKind.MARK, "messages.0.parts.0.failed")
         }),
         (asking(Text("a"), tools=(Tool("f", strict=True, cache=Cache()),)), {
-            (LossKind.KNOB, "tools.0.strict"), (LossKind.KNOB, "tools.0.cache")
+            (LossKind.KNOB, "tools.0.strict"), (LossKind.MARK, "tools.0.cache")
         }),
         (asking(Text("a"), tools=(Tool("f"), Tool("g")), tool_choice=ToolChoice(Call.AUTO, ("g",))), {
             (LossKind.SHAPE, "tools.0")

@@ -158,7 +158,7 @@ class TurnWriter:
         return [turn.document() if isinstance(turn, _Turn) else turn for turn in self._turns]
 
     def _instruct(self, message: Message, where: str) -> None:
-        if self._turns or self._system or self._plain_system is not None:
+        if self._turns or self._system or self._plain_system is not None or message.role is Role.DEVELOPER:
             self._losses.append(Loss(LossKind.SHAPE, where))
         if self._plain_system is not None:
             self._system, self._plain_system = [{"type": "text", "text": self._plain_system}], None

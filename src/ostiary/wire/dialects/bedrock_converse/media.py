@@ -158,7 +158,7 @@ def encode_media(part: Image | Audio | Document, names: Names, where: str, losse
     block: dict[str, Any] = {}
     if kind == DOCUMENT:
         block["name"] = names.name(part.name if isinstance(part, Document) else None, where, losses)
-    if isinstance(part, Image) and part.detail is not None:
+    if isinstance(part, Image) and part.detail not in (None, "auto"):
         losses.append(Loss(LossKind.KNOB, f"{where}.detail"))
     text = _as_text(part) if find(part.rest, DIALECT, DOCUMENT, "source") is not None else None
     if text is not None:

@@ -126,7 +126,7 @@ class MessageWriter:
                 self._turn(turn, where)
 
     def _system(self, turn: Message, where: str) -> None:
-        if self._hoisted or self.messages:
+        if self._hoisted or self.messages or turn.role is Role.DEVELOPER:
             self._losses.append(Loss(LossKind.SHAPE, where))
         self._hoisted = True
         for index, part in enumerate(turn.parts):
@@ -172,7 +172,7 @@ class MessageWriter:
         if cache is not None and self._cache_marks:
             blocks.append(cache_point(cache, where, self._losses))
         elif cache is not None:
-            self._losses.append(Loss(LossKind.KNOB, f"{where}.cache"))
+            self._losses.append(Loss(LossKind.MARK, f"{where}.cache"))
         return blocks
 
     def _cache_of(self, part: Part, where: str) -> Cache | None:

@@ -2,7 +2,9 @@
 
 Source: botocore 1.44, `bedrock-runtime` 2023-09-30: ConverseResponse, TokenUsage; Amazon Bedrock user guide, prompt
 caching: `inputTokens` counts neither what was read from the cache nor what was written to it, `totalTokens` counts all.
-An answer has one choice, and neither id nor model. A latency of 0 ms stands for one nobody measured.
+An answer has one choice, and neither id nor model. A latency of 0 ms stands for one nobody measured, and a usage of
+nothing at all for one nobody stated: both are demanded. Which stop sequence was met stands where Anthropic's models
+tell it, in `additionalModelResponseFields` (Amazon Bedrock API reference, Converse).
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ _MORE = {
     "guardrail_intervened": Reason.CONTENT_FILTER,
     "model_context_window_exceeded": Reason.LENGTH,
 }
+FIELDS = "additionalModelResponseFields"
+_STOP = "stop_sequence"  # the word, and the member that says which
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,7 +71,7 @@ def decode_reply(body: bytes) -> Reply:
     if raws is None:
         raise hidden_error(body) or bad_answer()
     message.take("role", STRING)
-    finish = finish_of(members.take("stopReason", STRING))
+    finish = finish_of(members)
     usage = take_usage(members)
     tier = members.inside("serviceTier").take("type", STRING) or ""
     choice = Choice(0, tuple(decode_blocks(raws, results=False)), finish)
@@ -105,14 +109,15 @@ def take_usage(members: Members) -> Usage | None:
     names = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheWriteInputTokens", "totalTokens")
     counts = [inner.take(name, INTEGER) for name in names]
     stated = [count for count in counts if count is not None]
-    if (counts[0] is None and counts[1] is None) or min(stated) < 0 or max(stated) > _MOST:
+    if (counts[0] is None and counts[1] is None) or min(stated) < 0 or not 0 < max(stated) <= _MOST:
         return None
     into, made, read, written, _ = (count or 0 for count in counts)
     return Usage(into + read + written, made, read, written)
 
 
-def encode_usage(usage: Usage) -> dict[str, Any]:
-    """The `usage` object."""
+def encode_usage(stated: Usage | None) -> dict[str, Any]:
+    """The `usage` object, which has to be there; of zeros where nothing was stated."""
+    usage = stated or Usage()
     plain = max(usage.input - usage.cache_read - usage.cache_creation, 0)
     document = {"inputTokens": plain, "outputTokens": usage.output, "totalTokens": usage.total}
     if usage.cache_read or usage.cache_creation:
@@ -132,13 +137,33 @@ def meaningful(members: Members, *known: str) -> Rest:
     return tuple(extra for extra in members.rest(DIALECT, _BINDING) if bytes(extra.value) not in _SAYS_NOTHING)
 
 
-def finish_of(word: str | None) -> Finish:
-    """The pivot's reason for a stop reason; None is OTHER."""
+def finish_of(members: Members) -> Finish:
+    """The pivot's reason for the stop reason of an answer or its end; OTHER where there is none."""
+    word = members.take("stopReason", STRING)
     if word is None:
         return Finish(Reason.OTHER)
     if word in _REASONS:
         return Finish(_REASONS[word])
-    return Finish(_MORE.get(word, Reason.OTHER), word, DIALECT)
+    stop = _stop_met(members) if word == _STOP else None
+    return Finish(_MORE.get(word, Reason.OTHER), word, DIALECT, stop)
+
+
+def _stop_met(members: Members) -> str | None:
+    raw = members.take(FIELDS, RAW)
+    if raw is None:
+        return None
+    members.put_back(FIELDS, raw)
+    said = Members.of(raw)
+    told = said is not None and said.take(_STOP, STRING) is not None
+    return members.inside(FIELDS).take(_STOP, STRING) if told else None
+
+
+def ending(finish: Finish) -> dict[str, Any]:
+    """The members that tell why a model stopped."""
+    document: dict[str, Any] = {"stopReason": word_of(finish)}
+    if finish.stop is not None:
+        document[FIELDS] = {_STOP: finish.stop}
+    return document
 
 
 def word_of(finish: Finish) -> str:
@@ -146,7 +171,7 @@ def word_of(finish: Finish) -> str:
     if finish.word and finish.said_by == DIALECT:
         return finish.word
     if finish.reason is Reason.STOP and finish.stop is not None:
-        return "stop_sequence"
+        return _STOP
     return _WORDS.get(finish.reason, "end_turn")
 
 
@@ -169,10 +194,9 @@ def encode_reply(reply: Reply, answering: Answering) -> Encoded:  # noqa: ARG001
             blocks += reply_blocks(part, names, f"choices.0.parts.{index}", losses)
     document: dict[str, Any] = {
         "output": {"message": {"role": "assistant", CONTENT: blocks}},
-        "stopReason": word_of(finish),
+        **ending(finish),
+        "usage": encode_usage(reply.usage),
     }
-    if reply.usage is not None:
-        document["usage"] = encode_usage(reply.usage)
     if reply.tier:
         document["serviceTier"] = {"type": reply.tier}
     with_rest(document, reply.rest, DIALECT)

@@ -224,7 +224,7 @@ class StreamDecoder:
         if self._ahead is not None:
             (place, seal), self._ahead = self._ahead, None
             events += [PartStart(0, place, hidden(seal)), PartEnd(0, place)]
-        finish = finish_of(members.take("stopReason", STRING))
+        finish = finish_of(members)
         return [*events, *(Aside(None, extra) for extra in meaningful(members)), Finished(0, finish)]
 
     def _metadata(self, members: Members) -> list[Event]:

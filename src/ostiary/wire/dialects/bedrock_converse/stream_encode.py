@@ -1,7 +1,8 @@
 """Streams from the pivot's events. It must not end a stream that did not end.
 
 Source: botocore 1.44, `bedrock-runtime` 2023-09-30: ConverseStreamOutput. Blocks follow each other, numbered from 0;
-those of text and of reasoning have no start. `messageStop` comes with the end of the choice, `metadata` last.
+those of text and of reasoning have no start. `messageStop` waits for the end of the stream, for a failure may still
+come after the end of the choice; `metadata` is last.
 
 The parts of the pivot may overlap. Text ends where another part starts; what is said of it later is a new block. A tool
 call that starts before another has ended waits for it.
@@ -29,6 +30,7 @@ from ostiary.wire.conversation.events import (
 )
 from ostiary.wire.conversation.members import with_rest
 from ostiary.wire.conversation.parts import Image, Inline, Part, Reasoning, Refusal, Seal, Text, ToolCall, UnknownPart
+from ostiary.wire.conversation.reply import Finish
 from ostiary.wire.conversation.unknown import Extra, Loss, LossKind, inexpressible, losses_of
 from ostiary.wire.dialect import Answering
 from ostiary.wire.dialects.bedrock_converse.citations import encode_citation
@@ -36,10 +38,9 @@ from ostiary.wire.dialects.bedrock_converse.faults import encode_fault_event, tr
 from ostiary.wire.dialects.bedrock_converse.media import DIALECT, IMAGE, Names, encode_media
 from ostiary.wire.dialects.bedrock_converse.messages import redacted
 from ostiary.wire.dialects.bedrock_converse.parts import REASONING, encode_call
-from ostiary.wire.dialects.bedrock_converse.reply import encode_usage, proof_of, word_of
+from ostiary.wire.dialects.bedrock_converse.reply import FIELDS, encode_usage, ending, proof_of
 from ostiary.wire.framing.event_stream import write_message
 
-_FIELDS = "additionalModelResponseFields"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -71,7 +72,8 @@ class StreamEncoder:
         self._asides: dict[tuple[str, ...], Extra] = {}
         self._usage: Usage | None = None
         self._tier = ""
-        self._begun = self._finished = self._failed = False
+        self._begun = self._failed = False
+        self._finish: Finish | None = None
         self._next = 0  # the number of the next block
         self._open: _Open | None = None
         self._closed: dict[int, type[Part]] = {}  # parts that have ended early, by their index
@@ -104,9 +106,8 @@ class StreamEncoder:
             case _ if event.choice > 0:
                 raise inexpressible(f"choices.{event.choice}")
             case Finished(_, finish):
-                ending = self._beginning() + self._end_all()
-                self._finished = True
-                return ending + self._stop(word_of(finish))
+                self._finish = finish
+                return self._beginning() + self._end_all()
             case _:
                 return self._beginning() + self._part(event)
         return b""
@@ -115,17 +116,16 @@ class StreamEncoder:
         """The end of the stream; an error where the answer has not finished."""
         if self._failed:
             return b""
-        if not self._finished:
+        if self._finish is None:
             self._failed = True
             return encode_fault_event(truncated())
-        document: dict[str, Any] = {}
-        if self._usage is not None:
-            document["usage"] = encode_usage(self._usage)
+        stop = self._stop(self._finish)
+        document: dict[str, Any] = {"usage": encode_usage(self._usage)}
         if self._tier:
             document["serviceTier"] = {"type": self._tier}
         with_rest(document, tuple(self._asides.values()), DIALECT)
         document.setdefault("metrics", {}).setdefault("latencyMs", 0)
-        return write_event("metadata", document)
+        return stop + write_event("metadata", document)
 
     def _beginning(self) -> bytes:
         if self._begun:
@@ -133,12 +133,12 @@ class StreamEncoder:
         self._begun = True
         return write_event("messageStart", {"role": "assistant"})
 
-    def _stop(self, word: str) -> bytes:
-        document: dict[str, Any] = {"stopReason": word}
-        fields = self._asides.pop((_FIELDS,), None)
-        if fields is not None:
-            document[_FIELDS] = fields.value
-        return write_event("messageStop", document)
+    def _stop(self, finish: Finish) -> bytes:
+        document = ending(finish)
+        fields = tuple(extra for path, extra in self._asides.items() if path[0] == FIELDS)
+        for extra in fields:
+            del self._asides[extra.path]
+        return write_event("messageStop", with_rest(document, fields, DIALECT))
 
     def _part(self, event: PartStart | PartDelta | PartEnd | Cited) -> bytes:
         """An event of a part: now, or when the call before it has ended."""
@@ -209,7 +209,7 @@ class StreamEncoder:
                 self.losses += losses_of(part.rest, DIALECT, where)
                 if part.hidden and part.seal is not None:
                     return self._whole({"delta": {REASONING: {"redactedContent": redacted(part.seal)}}})
-                self._open = _Open(index, Reasoning, part.seal)
+                self._open = _Open(index, Reasoning, part.seal, hidden=part.hidden)
                 return self._more(text)
             case ToolCall(arguments=arguments, free=False):
                 said = self._ahead(part.seal)
@@ -290,6 +290,8 @@ class StreamEncoder:
         said = b""
         if block.kind is ToolCall and not block.said:
             said = self._delta({"toolUse": {"input": "{}"}})
+        elif block.seal is not None and block.hidden and not block.said:
+            said = self._delta({REASONING: {"redactedContent": redacted(block.seal)}})
         elif block.seal is not None:
             said = self._delta({REASONING: {"signature": proof_of(Reasoning("", block.seal))}})
         elif not block.said:
@@ -311,10 +313,11 @@ class StreamEncoder:
 class _Open:
     """The block that is being told; `said`: something of it has been written."""
 
-    def __init__(self, index: int, kind: type[Part], seal: Seal | None = None) -> None:
+    def __init__(self, index: int, kind: type[Part], seal: Seal | None = None, *, hidden: bool = False) -> None:
         self.index = index
         self.kind = kind
         self.seal = seal
+        self.hidden = hidden
         self.said = False
 
 

@@ -74,10 +74,10 @@ def _budget(conversation: Conversation, losses: list[Loss]) -> dict[str, Any]:
         cap = conversation.max_output if conversation.max_output is not None else conversation.max_text
         if cap is not None and budget >= cap:  # a budget must be smaller than the cap on the answer
             budget = cap // 2
-            losses.append(Loss(LossKind.KNOB, "thinking.effort"))
         if budget < _LEAST:
+            losses.append(Loss(LossKind.KNOB, "thinking" if asked.effort is None else "thinking.effort"))
             return {}
-    elif asked.effort is not None:
+    if asked.effort is not None:
         losses.append(Loss(LossKind.KNOB, "thinking.effort"))
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 

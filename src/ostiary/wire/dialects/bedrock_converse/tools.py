@@ -137,7 +137,7 @@ def _encode_tool(tool: Tool | UnknownTool, profile: Profile, where: str, losses:
     if tool.cache is not None and profile.cache_marks:
         blocks.append(cache_point(tool.cache, where, losses))
     elif tool.cache is not None:
-        losses.append(Loss(LossKind.KNOB, f"{where}.cache"))
+        losses.append(Loss(LossKind.MARK, f"{where}.cache"))
     return blocks
 
 

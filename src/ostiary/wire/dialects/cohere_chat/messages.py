@@ -124,7 +124,7 @@ def encode_message(message: Message | UnknownMessage, where: str, losses: list[L
         losses.append(Loss(LossKind.MARK, f"{where}.name"))
     role = message.role.value
     if message.role is Role.DEVELOPER:  # the nearest this dialect has
-        losses.append(Loss(LossKind.MARK, f"{where}.role"))
+        losses.append(Loss(LossKind.SHAPE, where))
         role = Role.SYSTEM.value
     document: dict[str, Any] = {"role": role}
     match message.role, message.parts:
@@ -157,7 +157,7 @@ def _put_result(document: dict[str, Any], result: ToolResult, rest: Rest, where:
     if result.failed:
         losses.append(Loss(LossKind.MARK, f"{where}.failed"))
     if result.cache is not None:
-        losses.append(Loss(LossKind.KNOB, f"{where}.cache"))
+        losses.append(Loss(LossKind.MARK, f"{where}.cache"))
     _put_content(document, list(enumerate(result.parts)), OF_TOOL, rest, where, losses)
     if not result.parts and find(rest, DIALECT, CONTENT) is None:
         document[CONTENT] = ""  # it must be there

@@ -150,7 +150,7 @@ def unsaid(part: Part, where: str) -> list[Loss]:
     if isinstance(part, (Text, Reasoning, ToolCall)) and part.seal is not None:
         losses.append(Loss(LossKind.SEAL, where))
     if isinstance(part, (Text, Image, ToolCall)) and part.cache is not None:
-        losses.append(Loss(LossKind.KNOB, f"{where}.cache"))
+        losses.append(Loss(LossKind.MARK, f"{where}.cache"))
     return losses
 
 

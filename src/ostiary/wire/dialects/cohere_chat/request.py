@@ -257,7 +257,7 @@ def _encode_tool(tool: Tool | UnknownTool, where: str, losses: list[Loss]) -> An
         return tool.value
     losses += losses_of(tool.rest, DIALECT, where)
     if tool.cache is not None:
-        losses.append(Loss(LossKind.KNOB, f"{where}.cache"))
+        losses.append(Loss(LossKind.MARK, f"{where}.cache"))
     function: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
         function["description"] = tool.description

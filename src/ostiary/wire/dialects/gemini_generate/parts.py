@@ -153,7 +153,7 @@ def encode_media(part: Image | Audio | Document, where: str, losses: list[Loss])
     losses += losses_of(part.rest, DIALECT, where)
     if part.cache is not None:
         losses.append(Loss(LossKind.MARK, f"{where}.cache"))
-    if isinstance(part, Image) and part.detail is not None:
+    if isinstance(part, Image) and part.detail not in (None, "auto"):
         losses.append(Loss(LossKind.KNOB, f"{where}.detail"))
     if isinstance(part, Document) and part.name is not None:
         losses.append(Loss(LossKind.MARK, f"{where}.name"))

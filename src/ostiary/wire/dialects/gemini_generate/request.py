@@ -85,7 +85,8 @@ def encode_request(conversation: Conversation, profile: Profile) -> Encoded:
     conversation, places = offered(conversation, DIALECT, losses)
     if conversation.parallel_calls is False and conversation.tools:
         losses.append(Loss(LossKind.KNOB, "parallel_calls"))
-    losses += [Loss(LossKind.KNOB, name) for name in ("user", "store") if getattr(conversation, name) is not None]
+    wishes = {"user": conversation.user, "store": conversation.store or None}  # nothing is stored anyway
+    losses += [Loss(LossKind.KNOB, name) for name, wish in wishes.items() if wish is not None]
     contents, system = encode_contents(conversation.messages, losses, unchecked=profile.thinks is not Thinks.NEVER)
     document: dict[str, Any] = {"contents": contents}
     if system is not None:

@@ -74,7 +74,7 @@ def _encode_function(tool: Tool, where: str, losses: list[Loss]) -> dict[str, An
     losses += losses_of(tool.rest, DIALECT, where)
     if tool.cache is not None:
         losses.append(Loss(LossKind.MARK, f"{where}.cache"))
-    if tool.strict is not None:
+    if tool.strict:
         losses.append(Loss(LossKind.KNOB, f"{where}.strict"))
     values = {"description": tool.description, "parametersJsonSchema": tool.parameters}
     said = {name: value for name, value in values.items() if value is not None}

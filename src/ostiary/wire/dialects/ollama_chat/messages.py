@@ -146,7 +146,7 @@ def encode_message(message: Message | UnknownMessage, index: int, calls: Calls, 
     losses += losses_of(message.rest, DIALECT, where)
     role = message.role.value
     if message.role is Role.DEVELOPER:  # the nearest this dialect has
-        losses.append(Loss(LossKind.MARK, f"{where}.role"))
+        losses.append(Loss(LossKind.SHAPE, where))
         role = Role.SYSTEM.value
     document: dict[str, Any] = {"role": role}
     if message.name is not None and message.role is not Role.TOOL:
@@ -172,7 +172,7 @@ def _put_result(
     if result.failed:
         losses.append(Loss(LossKind.MARK, f"{place}.failed"))
     if result.cache is not None:
-        losses.append(Loss(LossKind.KNOB, f"{place}.cache"))
+        losses.append(Loss(LossKind.MARK, f"{place}.cache"))
     name = message.name if message.name is not None else calls.name_of(result.call_id)
     if name is not None:
         document["tool_name"] = name

@@ -64,7 +64,7 @@ def encode_image(part: Part, where: str, losses: list[Loss]) -> Any:
         raise inexpressible(where)
     if part.source.media_type != media_type_of(part.source.base64):
         losses.append(Loss(LossKind.MARK, f"{where}.source.media_type"))
-    if part.detail is not None:
+    if part.detail not in (None, "auto"):
         losses.append(Loss(LossKind.KNOB, f"{where}.detail"))
     losses += unsaid(part, where)
     losses += losses_of(part.rest, DIALECT, where)
@@ -128,7 +128,7 @@ def unsaid(part: Part, where: str) -> list[Loss]:
     if isinstance(part, Text) and part.citations:
         losses.append(Loss(LossKind.MARK, f"{where}.citations"))
     if isinstance(part, (Text, Image, Audio, Document, ToolCall)) and part.cache is not None:
-        losses.append(Loss(LossKind.KNOB, f"{where}.cache"))
+        losses.append(Loss(LossKind.MARK, f"{where}.cache"))
     return losses
 
 

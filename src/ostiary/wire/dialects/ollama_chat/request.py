@@ -254,8 +254,8 @@ def _encode_tool(tool: Tool | UnknownTool, where: str, losses: list[Loss]) -> An
         return tool.value
     losses += losses_of(tool.rest, DIALECT, where)
     if tool.cache is not None:
-        losses.append(Loss(LossKind.KNOB, f"{where}.cache"))
-    if tool.strict is not None:
+        losses.append(Loss(LossKind.MARK, f"{where}.cache"))
+    if tool.strict:
         losses.append(Loss(LossKind.KNOB, f"{where}.strict"))
     values = {"description": tool.description, "parameters": tool.parameters}
     function = {"name": tool.name, **{name: value for name, value in values.items() if value is not None}}

@@ -43,7 +43,7 @@ def word_of(thinking: Thinking, profile: Profile, losses: list[Loss]) -> str | N
         word = "none"
     if word is None and thinking.budget is not None:
         word = next((effort for most, effort in _EFFORTS if thinking.budget <= most), "high")
-    if thinking.budget is not None and profile.thinks is not Thinks.NEVER:
+    if thinking.budget is not None and word != "none" and profile.thinks is not Thinks.NEVER:
         losses.append(Loss(LossKind.KNOB, "thinking.budget"))
     if profile.thinks is Thinks.NEVER and word is not None:
         if word != "none":

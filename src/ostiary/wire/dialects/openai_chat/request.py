@@ -213,7 +213,8 @@ def _encode_format(asked: Format, losses: list[Loss]) -> Any:
     document: dict[str, Any] = {"type": _SHAPE_WORDS[asked.shape]}
     values = {"name": asked.name, "description": asked.description, "schema": asked.schema, "strict": asked.strict}
     said = {name: value for name, value in values.items() if value is not None}
-    if asked.shape is Shape.SCHEMA and asked.name is None and find(asked.rest, DIALECT, "json_schema", "name") is None:
+    kept = [find(asked.rest, DIALECT, "json_schema", *path) for path in ((), ("name",))]
+    if asked.shape is Shape.SCHEMA and asked.name is None and kept == [None, None]:
         said["name"] = "response"  # demanded here, and not everywhere
     if said:
         document["json_schema"] = said

@@ -1,8 +1,8 @@
 """Errors in the OpenAI envelope: writing ours, reading a provider's. It must not let a provider's secret talk pass.
 
 Envelope: {"error": {"message": str, "type": str, "param": str|null, "code": str|null}}; `code` is a string, the
-status for our own faults but for the two that clients look for by name. Within a stream: `ResponseErrorEvent`, and `ResponseError` in a response that failed
-(official Python SDK 3.54, `types.responses`).
+status for our own faults but for the two that clients look for by name. Within a stream: `ResponseErrorEvent`, and
+`ResponseError` in a response that failed (official Python SDK 3.54, `types.responses`), whose codes are a closed list.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ class Writer:
     def _told(self, message: Message, where: str) -> dict[str, Any]:
         role = message.role
         if role is Role.DEVELOPER and not self._profile.developer:
+            self._losses.append(Loss(LossKind.SHAPE, where))
             role = Role.SYSTEM
         document: dict[str, Any] = {} if marked(message.rest, "untyped") else {"type": "message"}
         document["role"] = role.value
