@@ -285,7 +285,7 @@ HOSTED = st.just(
         ),
     )
 )
-ITEM_ID: Rest = (Extra(US, ("item", "id"), raw("rs_1")),)
+ITEM_ID: Rest = (Extra(US, ("item", "id"), raw("rs_1"), moot=True),)
 
 
 def thoughts(*seals: st.SearchStrategy[Seal | None]) -> st.SearchStrategy[tuple[Part, ...]]:

@@ -43,7 +43,7 @@ from ostiary.wire.conversation.parts import (
     UnknownPart,
 )
 from ostiary.wire.conversation.seals import carry
-from ostiary.wire.conversation.unknown import Extra, Loss, LossKind
+from ostiary.wire.conversation.unknown import Extra, Loss, LossKind, losses_of
 from ostiary.wire.dialects.openai_responses.request import decode_request, encode_request
 from ostiary.wire.dialects.openai_responses.wire import DIALECT
 from ostiary.wire.profile import ANY, Profile, Thinks
@@ -455,3 +455,24 @@ def test_what_governs_a_request_is_read_without_its_content() -> None:
         with pytest.raises(Fault) as caught:
             peeked(**wrong)
         assert caught.value.kind is Kind.INVALID_REQUEST
+
+
+def test_how_the_service_knows_its_items_again_is_no_loss_elsewhere_and_comes_back_here() -> None:
+    item = {"type": "message", "role": "assistant", "content": "a", "id": "msg_1", "status": "completed"}
+    call = {
+        "type": "function_call",
+        "call_id": "c",
+        "name": "f",
+        "arguments": "{}",
+        "id": "fc_1",
+        "status": "completed",
+    }
+    result = {"type": "function_call_output", "call_id": "c", "output": "b", "id": "fo_1", "status": "completed"}
+    body = {"model": "m", "input": [item, call, result], "include": ["reasoning.encrypted_content"]}
+    conversation = decode_request(body_of(body))
+    rests = [conversation.rest]
+    for message in conversation.messages:
+        assert isinstance(message, Message)
+        rests += [message.rest, *(part.rest for part in message.parts if not isinstance(part, UnknownPart))]
+    assert [loss for rest in rests for loss in losses_of(rest, "another", "")] == []
+    assert json.loads(encode_request(conversation, ANY).body) == body

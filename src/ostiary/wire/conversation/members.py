@@ -69,9 +69,13 @@ class Members:
         """Leave something of a member that was taken."""
         self._left[name] = value
 
-    def rest(self, said_by: str, binding: Set[str] = frozenset()) -> Rest:
-        """What nobody took, sorted by path; members named by `binding`, and all within, are content or constraints."""
-        found = [Extra(said_by, path, value, not binding.isdisjoint(path)) for path, value in self._remains()]
+    def rest(self, said_by: str, binding: Set[str] = frozenset(), moot: Set[str] = frozenset()) -> Rest:
+        """What nobody took, sorted by path; members named by `binding`, and all within, are content or constraints,
+        and own members named by `moot` mean nothing to any other dialect."""
+        found = [
+            Extra(said_by, path, value, not binding.isdisjoint(path), len(path) == 1 and path[0] in moot)
+            for path, value in self._remains()
+        ]
         return tuple(sorted(found, key=lambda extra: extra.path))
 
     def _remains(self) -> list[tuple[tuple[str, ...], msgspec.Raw]]:

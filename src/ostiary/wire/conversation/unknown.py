@@ -18,13 +18,15 @@ class Extra(msgspec.Struct, frozen=True):
     """A member that the pivot has no word for, as raw JSON.
 
     `said_by` is the dialect, the only one it may go back to. `path` are the member names that lead to it from the node
-    that carries it. `binding`: it is content or a constraint, so that losing it would change what is asked.
+    that carries it. `binding`: it is content or a constraint, so that losing it would change what is asked. `moot`:
+    elsewhere it has no meaning, so that losing it loses nothing.
     """
 
     said_by: str
     path: tuple[str, ...]
     value: msgspec.Raw
     binding: bool = False
+    moot: bool = False
 
 
 Rest = tuple[Extra, ...]
@@ -68,7 +70,7 @@ def losses_of(rest: Rest, dialect: str, where: str) -> list[Loss]:
     """
     lost = []
     for extra in rest:
-        if extra.said_by == dialect or bytes(extra.value) in _EMPTY:
+        if extra.said_by == dialect or extra.moot or bytes(extra.value) in _EMPTY:
             continue
         place = ".".join((where, *extra.path) if where else extra.path)
         if extra.binding:

@@ -22,6 +22,7 @@ from ostiary.wire.dialects.openai_responses.parts import CONTENT, RAW, RAWS, STR
 from ostiary.wire.dialects.openai_responses.scores import take_scores
 
 OUTPUT = "output"
+NAMED = frozenset({"id", "status"})  # how the service knows its items again: nobody else knows them
 # The kinds of calls, and the member that holds what the model wrote for them.
 ARGUMENTS = {"function_call": "arguments", "custom_tool_call": "input"}
 # The pieces of reasoning: the member they stand in, their type, and where that type is not the usual, the mark for it.
@@ -103,8 +104,8 @@ def decode_item(raw: msgspec.Raw, *, keep: bool) -> Told:
 def leftover(members: Members, *, keep: bool, binding: frozenset[str] = frozenset()) -> Rest:
     """What is left of an item."""
     if keep:
-        return members.rest(DIALECT, binding)
-    for name in ("id", "status"):
+        return members.rest(DIALECT, binding, NAMED)
+    for name in NAMED:
         members.take(name, RAW)
     return meaningful(members.rest(DIALECT, binding))
 

@@ -14,7 +14,7 @@ from ostiary.core.fault import Fault, Kind
 from ostiary.wire.conversation.conversation import Message, Role, UnknownMessage
 from ostiary.wire.conversation.members import Members
 from ostiary.wire.conversation.parts import Text, ToolCall, ToolResult
-from ostiary.wire.dialects.openai_responses.items import ARGUMENTS, Run
+from ostiary.wire.dialects.openai_responses.items import ARGUMENTS, NAMED, Run
 from ostiary.wire.dialects.openai_responses.marks import DIALECT, mark, ordered
 from ostiary.wire.dialects.openai_responses.parts import CONTENT, RAWS, STRING, decode_part, is_plain
 
@@ -82,7 +82,7 @@ class _Reader:
         marks = [mark("list")] if words is None and is_plain(parts) else []
         if RESULTS[kind] != (call_id in self._free):
             marks.append(mark("custom" if RESULTS[kind] else "function"))
-        rest = ordered(members.rest(DIALECT), marks)
+        rest = ordered(members.rest(DIALECT, moot=NAMED), marks)
         return Message(Role.TOOL, (ToolResult(call_id, parts, rest=rest),))
 
 
@@ -95,4 +95,4 @@ def _turn(role: Role | None, members: Members, raw: msgspec.Raw, *, untyped: boo
     marks = [mark("untyped")] if untyped else []
     if words is None and is_plain(parts):
         marks.append(mark("list"))
-    return Message(role, parts, rest=ordered(members.rest(DIALECT), marks))
+    return Message(role, parts, rest=ordered(members.rest(DIALECT, moot=NAMED), marks))

@@ -63,7 +63,8 @@ _BINDING = frozenset(
 _HARMLESS: dict[tuple[str, ...], bytes] = {
     ("truncation",): b'"disabled"',
     ("background",): b"false",
-}  # values that constrain nothing
+    ("include",): b'["reasoning.encrypted_content"]',
+}  # values that ask for nothing that is not done anyway
 _NUMBER = msgspec.json.Decoder(int | float)
 _LABELS = msgspec.json.Decoder(dict[str, str])
 _encode = msgspec.json.Encoder().encode
@@ -187,9 +188,11 @@ def _plain_values(conversation: Conversation, profile: Profile, losses: list[Los
 
 
 def _knobs(rest: Rest) -> list[Extra]:
-    """A rest in which what only says the usual binds nobody."""
+    """A rest in which what only says the usual, or asks for proofs that every dialect tells unasked, is no loss."""
     return [
-        msgspec.structs.replace(extra, binding=False) if bytes(extra.value) == _HARMLESS.get(extra.path) else extra
+        msgspec.structs.replace(extra, binding=False, moot=True)
+        if bytes(extra.value) == _HARMLESS.get(extra.path)
+        else extra
         for extra in rest
     ]
 
