@@ -90,7 +90,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "loose-task": {
         "cli/house.py::House.start": "holds the tasks of the process, reports their failures, ends them",
         "gateway/edge.py": "one task per exchange, held and cancelled by its connection",
-        "gateway/signing/tokens.py": "a fetch that several wait for outlives each of them; it is held, and ended by close",
+        "gateway/signing/tokens.py": "a fetch that several wait for outlives each of them; held, and ended by close",
         "gateway/key_reads.py": "a read that several wait for outlives each of them; it is held until it ends",
         "testing/provider.py": "one task per answer, held and cancelled by its connection",
     },
