@@ -204,7 +204,9 @@ async def _sum_up(connection: AsyncConnection, day: int) -> None:
 
 
 async def questions(house: House) -> dict[str, object]:
-    """Milliseconds of each question; the first time is part of it."""
+    """Milliseconds of each question, the first time included, and how long the event loop stood still at most."""
+    watch = Watch(house)
+    stalls = asyncio.create_task(watch.stalls())
     last = FIRST_DAY + DAYS - 1
     month = {"start_date": day_text(last - 29), "end_date": day_text(last)}
     token = (7).to_bytes(32, "big").hex()
@@ -225,11 +227,14 @@ async def questions(house: House) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, ask in asked.items():
         times = []
+        watch.reset()
         for _ in range(ROUNDS):
             before = time.perf_counter()
             await ask()
             times.append((time.perf_counter() - before) * 1e3)
-        found[name] = {"p50": round(sorted(times)[ROUNDS // 2], 1), "max": round(max(times), 1)}
+        stall = round(watch.longest_stall * 1e3, 1)
+        found[name] = {"p50": round(sorted(times)[ROUNDS // 2], 1), "max": round(max(times), 1), "stall": stall}
+    stalls.cancel()
     return found
 
 

@@ -161,13 +161,28 @@ REQUESTS = st.builds(
 
 
 def normal(request: dict[str, Any]) -> dict[str, Any]:
-    """A request with the members that say what saying nothing says: the content of every message the codec knows."""
+    """A request with the members that say what saying nothing says: the content of every message the codec knows, and
+    the arguments of a call that has none."""
     known = ("user", "system", "assistant", "tool")
     turns = [
         {"content": "", **turn} if isinstance(turn, dict) and turn.get("role") in known else turn
         for turn in request["messages"]
     ]
-    return {**request, "messages": turns}
+    return {**request, "messages": [_with_arguments(turn) for turn in turns]}
+
+
+def _with_arguments(turn: Any) -> Any:
+    calls = turn.get("tool_calls") if isinstance(turn, dict) else None
+    if not isinstance(calls, list) or turn.get("role") != "assistant":
+        return turn
+    return {**turn, "tool_calls": [_called(each) for each in calls]}
+
+
+def _called(call: Any) -> Any:
+    inner = call.get("function") if isinstance(call, dict) else None
+    if isinstance(inner, dict) and "arguments" in inner and inner["arguments"] is None and "name" in inner:
+        return {**call, "function": {**inner, "arguments": {}}}
+    return call
 
 
 # Values of the pivot, as far as this dialect can say them.
