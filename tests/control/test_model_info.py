@@ -40,7 +40,7 @@ def deployment(name: str, provider: str, model: str, **fields: Any) -> Deploymen
         id=f"{provider}-{name}", model_name=name, provider=provider, upstream_model=model, scheme="https", host=PLACE,
         port=443, base_path="/v1", credential=Secret(CANARY), headers=(("x-extra", CANARY),), **{**known, **fields},
     )  # fmt: skip
-    return as_reached(plain, row, load_profiles())
+    return as_reached(plain, row, load_profiles(), known=True)
 
 
 def in_force(house: Gatehouse, *made: Deployment, **fields: Any) -> None:
