@@ -127,9 +127,9 @@ class ActivityService:
             self._reports.sums(("day", *(breakdowns[name] for name in together)), within),
             self._reports.costliest_keys(within, KEYS_SHOWN),
         )
-        daily = folded(sums, 0)
+        daily = await asyncio.to_thread(folded, sums, 0)
         results = {found.place[0]: _day(found) for found in reversed(daily)}
-        parts = {name: folded(sums, 0, position) for position, name in enumerate(together, 1)}
+        parts = {name: await asyncio.to_thread(folded, sums, 0, position) for position, name in enumerate(together, 1)}
         for name in breakdowns.keys() - parts:
             parts[name] = await self._reports.sums(("day", breakdowns[name]), within)
         for name in breakdowns:
@@ -160,7 +160,7 @@ class ActivityService:
         leading = [found.place for (found, _), sofar in zip(shown, sizes, strict=True) if sofar <= PARTS_SHOWN]
         sums = await self._reports.sums(("day", "key_id", *by.values()), within, of=leading) if by else []
         for position, name in enumerate(by, 2):
-            for found in folded(sums, 0, 1, position):
+            for found in await asyncio.to_thread(folded, sums, 0, 1, position):
                 day, key_id, value = found.place
                 results[day]["breakdown"][name][value]["api_key_breakdown"][names[key_id].token] = entry(found)
             await asyncio.sleep(0)  # thousands of entries: requests get their turn
